@@ -1,0 +1,2 @@
+//! The program `ttt`.
+fn main() {}
