@@ -1,0 +1,131 @@
+//! Buffers that are reused: a training step asks for the same sizes thousands of times, and fresh
+//! memory from the system costs a page fault every 4 KiB.
+
+use std::collections::HashMap;
+use std::sync::Mutex;
+use std::sync::OnceLock;
+
+use crate::dtype::Element;
+
+/// Buffers below this many bytes are cheaper to allocate than to look up.
+const SMALLEST: usize = 1 << 10;
+/// Buffers above this many bytes go back to the system: the work on them dwarfs their page faults.
+const LARGEST: usize = 1 << 26;
+
+type Shelves<T> = HashMap<usize, Vec<Vec<T>>>;
+
+/// Free buffers by capacity. Holding on to memory is all it does: no result depends on it.
+pub struct Pool<T> {
+    shelves: OnceLock<Mutex<Shelves<T>>>,
+}
+
+impl<T> Pool<T> {
+    pub(crate) const fn new() -> Self {
+        Pool {
+            shelves: OnceLock::new(),
+        }
+    }
+
+    fn shelves(&self) -> std::sync::MutexGuard<'_, Shelves<T>> {
+        let shelves = self.shelves.get_or_init(Mutex::default);
+        // a panic while the lock is held cannot leave the map in a bad state
+        shelves.lock().unwrap_or_else(|e| e.into_inner())
+    }
+}
+
+/// Capacities come in steps of an eighth of a power of two, so at most 12.5 % is wasted.
+fn capacity_class(len: usize) -> usize {
+    let step = (len.next_power_of_two() / 16).max(1);
+    len.next_multiple_of(step)
+}
+
+fn pooled<T>(capacity: usize) -> bool {
+    (SMALLEST..=LARGEST).contains(&(capacity * size_of::<T>()))
+}
+
+/// A contiguous run of elements that returns to its pool when dropped.
+pub struct Buffer<T: Element> {
+    data: Vec<T>,
+}
+
+impl<T: Element> Buffer<T> {
+    /// `len` elements with unspecified contents (NaN in debug builds, so that reading them shows).
+    pub(crate) fn scratch(len: usize) -> Self {
+        let capacity = capacity_class(len);
+        let reused = match pooled::<T>(capacity) {
+            true => T::pool().shelves().get_mut(&capacity).and_then(Vec::pop),
+            false => None,
+        };
+        let mut data = reused.unwrap_or_else(|| vec![T::default(); capacity]);
+        data.resize(len, T::default());
+        if cfg!(debug_assertions) {
+            data.fill(T::NAN);
+        }
+        Buffer { data }
+    }
+
+    /// `len` zeros.
+    pub(crate) fn zeros(len: usize) -> Self {
+        let mut buffer = Self::scratch(len);
+        buffer.data.fill(T::default());
+        buffer
+    }
+
+    pub(crate) fn from_vec(data: Vec<T>) -> Self {
+        Buffer { data }
+    }
+}
+
+impl<T: Element> std::ops::Deref for Buffer<T> {
+    type Target = [T];
+    fn deref(&self) -> &[T] {
+        &self.data
+    }
+}
+
+impl<T: Element> std::ops::DerefMut for Buffer<T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        &mut self.data
+    }
+}
+
+impl<T: Element> Drop for Buffer<T> {
+    fn drop(&mut self) {
+        let mut data = std::mem::take(&mut self.data);
+        let capacity = capacity_class(data.len());
+        if data.capacity() >= capacity && pooled::<T>(capacity) {
+            // all `capacity` elements stay initialised, so reuse never needs to write them
+            if data.len() < capacity {
+                data.resize(capacity, T::default());
+            }
+            T::pool().shelves().entry(capacity).or_default().push(data);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_waste_at_most_an_eighth() {
+        for len in 1..10_000 {
+            let class = capacity_class(len);
+            assert!(
+                class >= len && (class - len) * 8 <= len.max(8),
+                "{len} -> {class}"
+            );
+            assert_eq!(class, capacity_class(class));
+        }
+    }
+
+    #[test]
+    fn a_dropped_buffer_is_reused() {
+        let first = Buffer::<f64>::scratch(12_345);
+        let address = first.as_ptr();
+        drop(first);
+        let second = Buffer::<f64>::scratch(12_340);
+        assert_eq!(address, second.as_ptr());
+        assert!(cfg!(not(debug_assertions)) || second.iter().all(|x| x.is_nan()));
+    }
+}

@@ -1,0 +1,74 @@
+//! Fused ops: towers whose every level is an op of its own. A level's rule is the next level; above the top level the
+//! derivative is that of the meaning (module [`crate::derived`]).
+
+mod attention;
+mod cross_entropy;
+mod linear;
+mod rms_norm;
+mod rope;
+mod sgd;
+mod swiglu;
+
+pub use attention::swa_attention;
+pub use cross_entropy::cross_entropy;
+pub use linear::linear;
+pub use rms_norm::rms_norm;
+pub use rope::rope;
+pub use sgd::{dot, sgd_update};
+pub use swiglu::swiglu;
+
+use autograd::At;
+
+use crate::error::Result;
+use crate::{Tensor, Var};
+
+/// The meaning of a backward op is the vjp of the meaning of its forward op: cotangents of `x` (zeros included) for
+/// cotangents `ct` of `f(x)`, differentiable again. Traces `f` on fresh aliases, because the inputs of one op may depend on
+/// one another.
+pub(crate) fn vjp_of(
+    f: impl Fn(&[Var]) -> Result<Vec<Var>>,
+    x: &[Var],
+    ct: &[Option<Var>],
+) -> Result<Vec<Var>> {
+    let x: Vec<Var> = x.iter().map(Var::alias).collect();
+    let y = f(&x)?;
+    let dx = autograd::vjp(&y, ct, &x)?;
+    let zero = |x: &Var| Var::constant(Tensor::zeros(x.value().shape(), x.value().dtype()));
+    let or_zero = |(dx, x): (Option<Var>, &Var)| dx.unwrap_or_else(|| zero(x));
+    Ok(dx.into_iter().zip(&x).map(or_zero).collect())
+}
+
+/// The rule at the top of a tower: the vjp of its meaning with respect to the first `inputs` inputs; the rest are caches.
+pub(crate) fn vjp_of_meaning(
+    meaning: impl Fn(&[Var]) -> Result<Vec<Var>>,
+    inputs: usize,
+    at: &At<Tensor>,
+    ct: &[Option<Var>],
+) -> Result<Vec<Option<Var>>> {
+    let mut dx: Vec<Option<Var>> = vjp_of(meaning, &at.x[..inputs], ct)?
+        .into_iter()
+        .map(Some)
+        .collect();
+    dx.resize(at.x.len(), None);
+    Ok(dx)
+}
+
+/// Which cotangents of a second-order op are there; the others are zero and are never made into buffers.
+#[derive(Clone, Copy)]
+pub(crate) struct Present<const N: usize>([bool; N]);
+
+impl<const N: usize> Present<N> {
+    /// The inputs `x` followed by those cotangents that are there.
+    fn inputs<'a>(x: &[&'a Var], ct: [&'a Option<Var>; N]) -> (Self, Vec<&'a Var>) {
+        let mut all = x.to_vec();
+        all.extend(ct.iter().filter_map(|c| c.as_ref()));
+        (Present(ct.map(Option::is_some)), all)
+    }
+
+    /// The cotangents back in their places.
+    fn spread<X: Clone>(&self, rest: &[X]) -> [Option<X>; N] {
+        let mut rest = rest.iter();
+        self.0
+            .map(|there| if there { rest.next().cloned() } else { None })
+    }
+}

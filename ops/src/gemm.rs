@@ -1,0 +1,67 @@
+//! The one matrix product: every op's products go through [`gemm`], which hands them to the `faer` crate.
+
+use faer::linalg::matmul::matmul;
+use faer::{Accum, MatMut, MatRef, Par};
+
+use crate::dtype::Float;
+
+/// A strided view of a matrix; `.transpose()` is free.
+pub(crate) type Mat<'a, T> = MatRef<'a, T>;
+
+/// A product below this many FLOPs stays on one thread: starting a second costs about as much.
+const WORTH_SHARING: usize = 1 << 23;
+
+/// What a product does with its destination.
+#[derive(Clone, Copy, PartialEq)]
+pub(crate) enum Into {
+    /// c = alpha a b
+    Replace,
+    /// c += alpha a b
+    Add,
+}
+
+/// Row-major matrix view of a slice.
+pub(crate) fn mat<T: Float>(x: &[T], rows: usize, cols: usize) -> Mat<'_, T> {
+    MatRef::from_row_major_slice(x, rows, cols)
+}
+
+/// View of `cols` columns of rows that lie `stride` elements apart, the first at `x[0]`.
+pub(crate) fn strided<T: Float>(x: &[T], rows: usize, cols: usize, stride: usize) -> Mat<'_, T> {
+    let end = if rows == 0 {
+        0
+    } else {
+        (rows - 1) * stride + cols
+    };
+    MatRef::from_row_major_slice_with_stride(&x[..end], rows, cols, stride)
+}
+
+/// `c (+)= alpha a b` for a row-major `c` of `a.nrows()` by `b.ncols()`; transposes are strides of the views. Uses the
+/// threads of rayon's current pool where the product is large enough; the bits of `c` do not depend on how many.
+pub(crate) fn gemm<T: Float>(c: &mut [T], into: Into, alpha: T, a: Mat<'_, T>, b: Mat<'_, T>) {
+    gemm_strided(c, b.ncols(), into, alpha, a, b)
+}
+
+/// [`gemm`] into a `c` whose rows lie `stride` elements apart, the first at `c[0]`.
+pub(crate) fn gemm_strided<T: Float>(
+    c: &mut [T],
+    stride: usize,
+    into: Into,
+    alpha: T,
+    a: Mat<'_, T>,
+    b: Mat<'_, T>,
+) {
+    let (m, k, n) = (a.nrows(), a.ncols(), b.ncols());
+    assert_eq!(k, b.nrows(), "inner dimensions");
+    let end = if m == 0 { 0 } else { (m - 1) * stride + n };
+    let c = MatMut::from_row_major_slice_with_stride_mut(&mut c[..end], m, n, stride);
+    let threads = rayon::current_num_threads();
+    let par = match threads > 1 && 2 * m * n * k >= WORTH_SHARING {
+        true => Par::rayon(threads),
+        false => Par::Seq,
+    };
+    let accum = match into {
+        Into::Replace => Accum::Replace,
+        Into::Add => Accum::Add,
+    };
+    matmul(c, accum, a, b, alpha, par);
+}

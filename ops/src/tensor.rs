@@ -1,0 +1,267 @@
+//! Tensors: contiguous, row-major, shared, immutable once made.
+
+use std::fmt;
+use std::sync::Arc;
+
+use half::{bf16, f16};
+
+use crate::buffer::Buffer;
+use crate::dtype::{DType, Element, for_float};
+use crate::error::{Error, Result};
+
+/// The shared buffer behind a tensor.
+#[derive(Clone)]
+#[doc(hidden)]
+pub enum Data {
+    F32(Arc<Buffer<f32>>),
+    F64(Arc<Buffer<f64>>),
+    BF16(Arc<Buffer<bf16>>),
+    F16(Arc<Buffer<f16>>),
+}
+
+/// A contiguous row-major array of any rank (rank 0 is a scalar). Cloning, reshaping and taking rows share the buffer.
+///
+/// ```
+/// use ops::Tensor;
+/// let x = Tensor::from_vec(&[2, 3], vec![1f32, 2., 3., 4., 5., 6.])?;
+/// assert_eq!(x.rows(1, 2)?.to_f64s(), [4., 5., 6.]);
+/// # Ok::<(), ops::Error>(())
+/// ```
+#[derive(Clone)]
+pub struct Tensor {
+    data: Data,
+    start: usize,
+    shape: Vec<usize>,
+}
+
+impl Tensor {
+    /// From row-major elements. Errors if their number is not the product of `shape`.
+    pub fn from_vec<T: Element>(shape: &[usize], data: Vec<T>) -> Result<Self> {
+        let len: usize = shape.iter().product();
+        if data.len() != len {
+            let message = format!("{} elements do not fill shape {shape:?}", data.len());
+            return Err(Error::shape("from_vec", message));
+        }
+        Ok(Self::from_buffer(shape, Buffer::from_vec(data)))
+    }
+
+    pub(crate) fn from_buffer<T: Element>(shape: &[usize], data: Buffer<T>) -> Self {
+        debug_assert_eq!(data.len(), shape.iter().product::<usize>());
+        Tensor {
+            data: T::wrap(Arc::new(data)),
+            start: 0,
+            shape: shape.to_vec(),
+        }
+    }
+
+    /// A new tensor whose elements `fill` writes, all of them: the buffer comes with unspecified contents.
+    pub(crate) fn build<T: Element>(shape: &[usize], fill: impl FnOnce(&mut [T])) -> Self {
+        let mut buffer = Buffer::scratch(shape.iter().product());
+        fill(&mut buffer);
+        Self::from_buffer(shape, buffer)
+    }
+
+    /// All zeros.
+    pub fn zeros(shape: &[usize], dtype: DType) -> Self {
+        let len = shape.iter().product();
+        match dtype {
+            DType::F32 => Self::from_buffer(shape, Buffer::<f32>::zeros(len)),
+            DType::F64 => Self::from_buffer(shape, Buffer::<f64>::zeros(len)),
+            DType::BF16 => Self::from_buffer(shape, Buffer::<bf16>::zeros(len)),
+            DType::F16 => Self::from_buffer(shape, Buffer::<f16>::zeros(len)),
+        }
+    }
+
+    /// From f64 numbers, rounded to `dtype`.
+    pub fn from_f64s(shape: &[usize], dtype: DType, x: &[f64]) -> Result<Self> {
+        fn narrow<T: Element>(x: &[f64]) -> Vec<T> {
+            x.iter().map(|&x| T::from_f64(x)).collect()
+        }
+        match dtype {
+            DType::F32 => Self::from_vec(shape, narrow::<f32>(x)),
+            DType::F64 => Self::from_vec(shape, x.to_vec()),
+            DType::BF16 => Self::from_vec(shape, narrow::<bf16>(x)),
+            DType::F16 => Self::from_vec(shape, narrow::<f16>(x)),
+        }
+    }
+
+    /// A scalar.
+    pub fn scalar(dtype: DType, x: f64) -> Self {
+        Self::from_f64s(&[], dtype, &[x]).expect("one element fills a scalar")
+    }
+
+    /// Sizes of the axes.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// Number of elements.
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// True if some axis has size 0.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Element type.
+    pub fn dtype(&self) -> DType {
+        match &self.data {
+            Data::F32(_) => DType::F32,
+            Data::F64(_) => DType::F64,
+            Data::BF16(_) => DType::BF16,
+            Data::F16(_) => DType::F16,
+        }
+    }
+
+    /// The elements in row-major order, or `None` if the tensor holds another type.
+    pub fn as_slice<T: Element>(&self) -> Option<&[T]> {
+        T::unwrap(&self.data).map(|buffer| &buffer[self.start..self.start + self.len()])
+    }
+
+    /// The elements of a tensor whose dtype the caller has just dispatched on.
+    pub(crate) fn data<T: Element>(&self) -> &[T] {
+        self.as_slice().expect("dispatched on this tensor's dtype")
+    }
+
+    /// The elements, for writing; copies them first if the buffer is shared. `None` if the tensor holds another type.
+    pub fn make_mut<T: Element>(&mut self) -> Option<&mut [T]> {
+        if T::DTYPE != self.dtype() {
+            return None;
+        }
+        if T::unwrap_mut(&mut self.data).is_none() {
+            let copy = Self::build(&self.shape, |out: &mut [T]| {
+                out.copy_from_slice(self.data())
+            });
+            *self = copy;
+        }
+        let range = self.start..self.start + self.len();
+        T::unwrap_mut(&mut self.data).map(|buffer| &mut buffer[range])
+    }
+
+    /// Every element as f64, exactly.
+    pub fn to_f64s(&self) -> Vec<f64> {
+        fn widen<T: Element>(x: &[T]) -> Vec<f64> {
+            x.iter().map(|x| x.to_f64()).collect()
+        }
+        match self.dtype() {
+            DType::F32 => widen(self.data::<f32>()),
+            DType::F64 => self.data().to_vec(),
+            DType::BF16 => widen(self.data::<bf16>()),
+            DType::F16 => widen(self.data::<f16>()),
+        }
+    }
+
+    /// The value of a tensor with one element.
+    pub fn item(&self) -> Result<f64> {
+        match self.len() {
+            1 => Ok(self.to_f64s()[0]),
+            _ => Err(Error::shape(
+                "item",
+                format!("{self:?} has not one element"),
+            )),
+        }
+    }
+
+    /// The same elements under another shape. Free.
+    pub fn reshape(&self, shape: &[usize]) -> Result<Self> {
+        if shape.iter().product::<usize>() != self.len() {
+            return Err(Error::shape(
+                "reshape",
+                format!("{:?} to {shape:?}", self.shape),
+            ));
+        }
+        Ok(Tensor {
+            data: self.data.clone(),
+            start: self.start,
+            shape: shape.to_vec(),
+        })
+    }
+
+    /// Rows `start..end` of the first axis. Free.
+    pub fn rows(&self, start: usize, end: usize) -> Result<Self> {
+        match self.shape.first() {
+            Some(&n) if start <= end && end <= n => {}
+            _ => {
+                let message = format!("{start}..{end} of {:?}", self.shape);
+                return Err(Error::shape("rows", message));
+            }
+        }
+        let stride: usize = self.shape[1..].iter().product();
+        let mut shape = self.shape.clone();
+        shape[0] = end - start;
+        Ok(Tensor {
+            data: self.data.clone(),
+            start: self.start + start * stride,
+            shape,
+        })
+    }
+
+    /// The same numbers in another dtype, rounded to nearest.
+    pub fn cast(&self, dtype: DType) -> Self {
+        fn convert<A: Element, B: Element>(x: &Tensor) -> Tensor {
+            let a = x.data::<A>();
+            Tensor::build(x.shape(), |out: &mut [B]| {
+                for (o, a) in out.iter_mut().zip(a) {
+                    *o = B::from_f64(a.to_f64());
+                }
+            })
+        }
+        fn from<A: Element>(x: &Tensor, dtype: DType) -> Tensor {
+            match dtype {
+                DType::F32 => convert::<A, f32>(x),
+                DType::F64 => convert::<A, f64>(x),
+                DType::BF16 => convert::<A, bf16>(x),
+                DType::F16 => convert::<A, f16>(x),
+            }
+        }
+        match self.dtype() {
+            same if same == dtype => self.clone(),
+            DType::F32 => from::<f32>(self, dtype),
+            DType::F64 => from::<f64>(self, dtype),
+            DType::BF16 => from::<bf16>(self, dtype),
+            DType::F16 => from::<f16>(self, dtype),
+        }
+    }
+
+    /// Position of the first element that is NaN or infinite.
+    pub fn first_non_finite(&self) -> Option<usize> {
+        match self.dtype() {
+            DType::F32 => self.data::<f32>().iter().position(|x| !x.is_finite()),
+            DType::F64 => self.data::<f64>().iter().position(|x| !x.is_finite()),
+            DType::BF16 => self.data::<bf16>().iter().position(|x| !x.is_finite()),
+            DType::F16 => self.data::<f16>().iter().position(|x| !x.is_finite()),
+        }
+    }
+
+    /// Sum of squares, accumulated in f64 in a fixed order.
+    pub fn sum_of_squares(&self) -> Result<f64> {
+        Ok(for_float!("sum_of_squares", self.dtype(), T => {
+            crate::par::sum(self.data::<T>(), |x: T| x.to_f64() * x.to_f64())
+        }))
+    }
+
+    /// `self += other`, in place when the buffer is not shared. Shapes and dtypes must agree.
+    pub fn add_assign(&mut self, other: &Tensor) -> Result<()> {
+        if self.shape != other.shape || self.dtype() != other.dtype() {
+            return Err(Error::shape("add_assign", format!("{self:?} += {other:?}")));
+        }
+        for_float!("add_assign", self.dtype(), T => {
+            let mine = self.make_mut::<T>().expect("dispatched on this dtype");
+            crate::par::update(mine, other.data::<T>(), |a, b| *a += b);
+        });
+        Ok(())
+    }
+}
+
+/// The dtype and the shape; a tensor of a few elements shows them too.
+impl fmt::Debug for Tensor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {:?}", self.dtype(), self.shape)?;
+        match self.len() {
+            0..=8 => write!(f, " {:?}", self.to_f64s()),
+            _ => Ok(()),
+        }
+    }
+}
