@@ -1,0 +1,125 @@
+//! One Transformer block, as functions on variables.
+//!
+//! ```text
+//! x <- x + norm(attn(norm(x)))            sliding-window causal attention, window k
+//! x <- x + norm(fast_mlp(norm(x)))        only in the last S blocks
+//! x <- x + norm(mlp(norm(x)))
+//! ```
+
+use ops::{
+    DType, Tensor, Var, add, concat, linear, reshape, rms_norm, rope, slice, swa_attention, swiglu,
+};
+
+use crate::weights::{Attention, Fast, Mlp};
+use crate::{Config, Result};
+
+/// Cosines and sines for positions 0.., made once.
+#[derive(Clone)]
+pub struct Rotary {
+    cos: Tensor,
+    sin: Tensor,
+}
+
+impl Rotary {
+    /// Tables for `positions` positions.
+    pub fn new(config: &Config, positions: usize, dtype: DType) -> Result<Self> {
+        let (h, theta) = (config.head_dim(), config.rope_theta);
+        let (cos, sin) = ops::derived::rope_tables(0, positions, h, theta, dtype)?;
+        Ok(Rotary { cos, sin })
+    }
+
+    /// Rotates x [t, n, h], whose first row stands at position `start`.
+    fn rotate(&self, x: &Var, start: usize) -> Result<Var> {
+        let end = start + x.value().shape()[0];
+        Ok(rope(x, &self.cos.rows(start, end)?, &self.sin.rows(start, end)?)?)
+    }
+}
+
+/// Keys (normed, not yet rotated) and values of the earlier positions that later queries still see: [c, m, h] each,
+/// c < k. They are rotated by their place in the window, so angles stay exact at any position.
+#[derive(Clone)]
+pub struct KeyValues {
+    /// Keys.
+    pub k: Var,
+    /// Values.
+    pub v: Var,
+}
+
+impl KeyValues {
+    /// Nothing read yet.
+    pub fn empty(config: &Config, dtype: DType) -> Self {
+        let none = || Var::constant(Tensor::zeros(&[0, config.kv_heads(), config.head_dim()], dtype));
+        KeyValues { k: none(), v: none() }
+    }
+
+    /// Number of positions held.
+    pub fn len(&self) -> usize {
+        self.k.value().shape()[0]
+    }
+
+    /// True at the start of a text.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The same without its history.
+    pub fn detach(&self) -> Self {
+        KeyValues {
+            k: self.k.detach(),
+            v: self.v.detach(),
+        }
+    }
+}
+
+/// RMSNorm if there is a weight for it.
+pub fn norm(x: &Var, w: &Option<Var>, config: &Config) -> Result<Var> {
+    Ok(match w {
+        None => x.clone(),
+        Some(w) => rms_norm(x, w, config.rms_norm_eps)?,
+    })
+}
+
+/// x + norm(attn(norm(x))) for x [t, d] that follows the positions in `cache`; and the cache for what comes next.
+pub fn attention(
+    config: &Config,
+    rotary: &Rotary,
+    w: &Attention<Var>,
+    x: &Var,
+    cache: &KeyValues,
+) -> Result<(Var, KeyValues)> {
+    let (t, h) = (x.value().shape()[0], config.head_dim());
+    let heads = |y: Var, n: usize| reshape(&y, &[t, n, h]);
+    let y = norm(x, &w.norm, config)?;
+    let q = heads(linear(&y, &w.q)?, config.num_attention_heads)?;
+    let k = heads(linear(&y, &w.k)?, config.kv_heads())?;
+    let v = heads(linear(&y, &w.v)?, config.kv_heads())?;
+    let (q, k) = (norm(&q, &w.q_norm, config)?, norm(&k, &w.k_norm, config)?);
+    let (k, v) = match cache.is_empty() {
+        true => (k, v),
+        false => (concat(&[&cache.k, &k], 0)?, concat(&[&cache.v, &v], 0)?),
+    };
+    let tk = cache.len() + t;
+    let o = swa_attention(
+        &rotary.rotate(&q, cache.len())?,
+        &rotary.rotate(&k, 0)?,
+        &v,
+        config.window(),
+    )?;
+    let y = norm(&linear(&o, &w.o)?, &w.post_norm, config)?;
+    // the next query sees itself and the k - 1 positions before it
+    let first = tk - tk.min(config.window() - 1);
+    let next = KeyValues {
+        k: slice(&k, 0, first, tk)?,
+        v: slice(&v, 0, first, tk)?,
+    };
+    Ok((add(x, &y)?, next))
+}
+
+/// x + norm(down(silu(gate norm(x)) * up norm(x))) with the norms of `w` and the matrices `m`, which are w's own or the fast
+/// weights that have taken their place.
+pub fn mlp(config: &Config, w: &Mlp<Var>, m: &Fast<Var>, x: &Var) -> Result<Var> {
+    let y = norm(x, &w.norm, config)?;
+    let y = swiglu(&linear(&y, &m.gate)?, &linear(&y, &m.up)?)?;
+    let y = norm(&linear(&y, &m.down)?, &w.post_norm, config)?;
+    Ok(add(x, &y)?)
+}

@@ -1,0 +1,41 @@
+//! Derivatives as functions of their own.
+
+use ops::{Result, Tensor, Var, vjp};
+
+/// A function of several variables with several results.
+pub type Fun<'f> = Box<dyn Fn(&[Var]) -> Result<Vec<Var>> + 'f>;
+
+/// One order up: the function `(x, ct) -> vjp(f)(x, ct)` of `inputs` inputs of `f` and a cotangent for each output that is
+/// `present`; the other cotangents are `None`. Every input of `f` has a result, a zero where there is no cotangent.
+///
+/// The cotangents are inputs in their own right: tied to the outputs they would hide rules that are wrong in them.
+pub fn raise<'f>(
+    f: impl Fn(&[Var]) -> Result<Vec<Var>> + 'f,
+    inputs: usize,
+    present: &[bool],
+) -> Fun<'f> {
+    let present = present.to_vec();
+    Box::new(move |z| {
+        let x: Vec<Var> = z[..inputs].iter().map(Var::alias).collect();
+        let mut rest = z[inputs..].iter().cloned();
+        let ct: Vec<Option<Var>> = (present.iter())
+            .map(|there| there.then(|| rest.next().expect("a cotangent for each that is present")))
+            .collect();
+        assert!(rest.next().is_none(), "more cotangents than are present");
+        let dx = vjp(&f(&x)?, &ct, &x)?;
+        let zero = |x: &Var| Tensor::zeros(x.value().shape(), x.value().dtype());
+        let or_zero = |(dx, x): (Option<Var>, &Var)| dx.unwrap_or_else(|| Var::constant(zero(x)));
+        Ok(dx.into_iter().zip(&x).map(or_zero).collect())
+    })
+}
+
+/// The values of `f` at `x`.
+pub fn values(f: impl Fn(&[Var]) -> Result<Vec<Var>>, x: &[Tensor]) -> Result<Vec<Tensor>> {
+    let x: Vec<Var> = x.iter().cloned().map(Var::constant).collect();
+    Ok(f(&x)?.into_iter().map(Var::into_value).collect())
+}
+
+/// The shapes of some tensors.
+pub fn shapes(x: &[Tensor]) -> Vec<Vec<usize>> {
+    x.iter().map(|x| x.shape().to_vec()).collect()
+}
