@@ -31,7 +31,11 @@ impl Rotary {
     /// Rotates x [t, n, h], whose first row stands at position `start`.
     fn rotate(&self, x: &Var, start: usize) -> Result<Var> {
         let end = start + x.value().shape()[0];
-        Ok(rope(x, &self.cos.rows(start, end)?, &self.sin.rows(start, end)?)?)
+        Ok(rope(
+            x,
+            &self.cos.rows(start, end)?,
+            &self.sin.rows(start, end)?,
+        )?)
     }
 }
 
@@ -48,8 +52,16 @@ pub struct KeyValues {
 impl KeyValues {
     /// Nothing read yet.
     pub fn empty(config: &Config, dtype: DType) -> Self {
-        let none = || Var::constant(Tensor::zeros(&[0, config.kv_heads(), config.head_dim()], dtype));
-        KeyValues { k: none(), v: none() }
+        let none = || {
+            Var::constant(Tensor::zeros(
+                &[0, config.kv_heads(), config.head_dim()],
+                dtype,
+            ))
+        };
+        KeyValues {
+            k: none(),
+            v: none(),
+        }
     }
 
     /// Number of positions held.

@@ -79,11 +79,16 @@ impl Config {
     /// Reads and checks a `config.json`.
     pub fn load(path: &Path) -> Result<Config> {
         let text = std::fs::read_to_string(path).map_err(|e| {
-            Error::file(path, format!("cannot be read ({e}); a model folder needs it"))
+            Error::file(
+                path,
+                format!("cannot be read ({e}); a model folder needs it"),
+            )
         })?;
         let config: Config = serde_json::from_str(&text)
             .map_err(|e| Error::file(path, format!("is not a model configuration: {e}")))?;
-        config.check().map_err(|e| Error::file(path, e.to_string()))?;
+        config
+            .check()
+            .map_err(|e| Error::file(path, e.to_string()))?;
         Ok(config)
     }
 
@@ -110,7 +115,8 @@ impl Config {
             return Err(Error::setting("num_key_value_heads", m, message));
         }
         if self.head_dim.is_none() && self.hidden_size % n != 0 {
-            let message = format!("must be a multiple of num_attention_heads = {n}, or set head_dim");
+            let message =
+                format!("must be a multiple of num_attention_heads = {n}, or set head_dim");
             return Err(Error::setting("hidden_size", self.hidden_size, message));
         }
         if self.head_dim() % 2 != 0 {
@@ -132,11 +138,22 @@ impl Config {
         }
         let Some(ttt) = &self.ttt else { return Ok(()) };
         if ttt.mini_batch_size == 0 {
-            return Err(Error::setting("ttt.mini_batch_size", 0, "must be at least 1"));
+            return Err(Error::setting(
+                "ttt.mini_batch_size",
+                0,
+                "must be at least 1",
+            ));
         }
         if ttt.num_fast_layers > self.num_hidden_layers {
-            let message = format!("must be at most num_hidden_layers = {}", self.num_hidden_layers);
-            return Err(Error::setting("ttt.num_fast_layers", ttt.num_fast_layers, message));
+            let message = format!(
+                "must be at most num_hidden_layers = {}",
+                self.num_hidden_layers
+            );
+            return Err(Error::setting(
+                "ttt.num_fast_layers",
+                ttt.num_fast_layers,
+                message,
+            ));
         }
         let eta = ttt.inner_learning_rate;
         if ttt.num_fast_layers > 0 && !(eta > 0.0 && eta.is_finite()) {
@@ -146,7 +163,11 @@ impl Config {
         }
         if !(ttt.inner_clip_norm >= 0.0 && ttt.inner_clip_norm.is_finite()) {
             let message = "must be a number >= 0; 0 means no clipping";
-            return Err(Error::setting("ttt.inner_clip_norm", ttt.inner_clip_norm, message));
+            return Err(Error::setting(
+                "ttt.inner_clip_norm",
+                ttt.inner_clip_norm,
+                message,
+            ));
         }
         Ok(())
     }
@@ -158,7 +179,8 @@ impl Config {
 
     /// h.
     pub fn head_dim(&self) -> usize {
-        self.head_dim.unwrap_or(self.hidden_size / self.num_attention_heads.max(1))
+        self.head_dim
+            .unwrap_or(self.hidden_size / self.num_attention_heads.max(1))
     }
 
     /// k; without a sliding window, more than any length.

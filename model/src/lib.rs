@@ -7,10 +7,13 @@ pub mod block;
 mod config;
 pub mod data;
 mod error;
+pub mod files;
+pub mod gradients;
 pub mod ttt;
 pub mod weights;
 
 pub use config::{Config, Ttt};
 pub use error::{Error, Result};
+pub use files::Model;
 pub use ttt::{Net, Reading};
 pub use weights::Weights;

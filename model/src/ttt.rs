@@ -144,7 +144,12 @@ impl Net {
             rotary: self.rotary.clone(),
             blocks: self.weights.blocks[self.config.first_fast()..].to_vec(),
             norm: self.weights.norm.clone(),
-            head: self.weights.head.as_ref().unwrap_or(&self.weights.embed).clone(),
+            head: self
+                .weights
+                .head
+                .as_ref()
+                .unwrap_or(&self.weights.embed)
+                .clone(),
         }
     }
 
@@ -155,7 +160,11 @@ impl Net {
             let message = "a sequence needs at least two tokens: one to read, one to predict";
             return Err(Error::setting("tokens", ids.len(), message));
         }
-        let ttt = self.config.ttt.as_ref().filter(|_| reading.learn && self.config.fast_layers() > 0);
+        let ttt = self
+            .config
+            .ttt
+            .as_ref()
+            .filter(|_| reading.learn && self.config.fast_layers() > 0);
         let b = ttt.map_or(t, |ttt| ttt.mini_batch_size);
         let inputs: Arc<[u32]> = ids[..t].into();
         let caches = self.empty_caches(self.prefix_attentions());
@@ -354,7 +363,11 @@ impl Suffix {
             rotary: self.rotary.clone(),
             norm: next(),
             head: next(),
-            blocks: self.blocks.iter().map(|b| b.map(&mut |_, _| next())).collect(),
+            blocks: self
+                .blocks
+                .iter()
+                .map(|b| b.map(&mut |_, _| next()))
+                .collect(),
         }
     }
 }

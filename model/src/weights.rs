@@ -82,8 +82,16 @@ impl<W> Weights<W> {
         config: &Config,
         mut make: impl FnMut(&str, &[usize], bool) -> Result<Option<W>>,
     ) -> Result<Self> {
-        let (v, d, ff) = (config.vocab_size, config.hidden_size, config.intermediate_size);
-        let (n, m, h) = (config.num_attention_heads, config.kv_heads(), config.head_dim());
+        let (v, d, ff) = (
+            config.vocab_size,
+            config.hidden_size,
+            config.intermediate_size,
+        );
+        let (n, m, h) = (
+            config.num_attention_heads,
+            config.kv_heads(),
+            config.head_dim(),
+        );
         const MADE: &str = "a required parameter is made or an error";
         let embed = make("model.embed_tokens.weight", &[v, d], false)?.expect(MADE);
         let norm = make("model.norm.weight", &[d], false)?.expect(MADE);
@@ -131,7 +139,9 @@ impl<W> Weights<W> {
                 mlp,
             })
         };
-        let blocks = (0..config.num_hidden_layers).map(&mut block).collect::<Result<_>>()?;
+        let blocks = (0..config.num_hidden_layers)
+            .map(&mut block)
+            .collect::<Result<_>>()?;
         Ok(Weights {
             embed,
             blocks,
@@ -179,6 +189,29 @@ impl<W> Weights<W> {
         all
     }
 
+    /// [`values`](Self::values), for writing.
+    pub fn values_mut(&mut self) -> Vec<&mut W> {
+        let mut all: Vec<&mut W> = vec![&mut self.embed, &mut self.norm];
+        all.extend(&mut self.head);
+        for b in &mut self.blocks {
+            let a = &mut b.attention;
+            all.extend(&mut a.norm);
+            all.extend([&mut a.q, &mut a.k, &mut a.v, &mut a.o]);
+            all.extend(
+                a.q_norm
+                    .iter_mut()
+                    .chain(&mut a.k_norm)
+                    .chain(&mut a.post_norm),
+            );
+            for m in b.fast.iter_mut().chain([&mut b.mlp]) {
+                all.extend(&mut m.norm);
+                all.extend([&mut m.gate, &mut m.up, &mut m.down]);
+                all.extend(&mut m.post_norm);
+            }
+        }
+        all
+    }
+
     /// The fast matrices of the last S blocks, as they are before reading.
     pub fn fast(&self) -> Vec<Fast<W>>
     where
@@ -201,7 +234,10 @@ impl<W> Block<W> {
             o: f("self_attn.o_proj", &a.o),
             q_norm: a.q_norm.as_ref().map(|w| f("self_attn.q_norm", w)),
             k_norm: a.k_norm.as_ref().map(|w| f("self_attn.k_norm", w)),
-            post_norm: a.post_norm.as_ref().map(|w| f("post_attention_layernorm", w)),
+            post_norm: a
+                .post_norm
+                .as_ref()
+                .map(|w| f("post_attention_layernorm", w)),
         };
         let mut mlp = |module: &str, norm: &str, m: &Mlp<W>| Mlp {
             norm: m.norm.as_ref().map(|w| f(&format!("pre_{norm}"), w)),

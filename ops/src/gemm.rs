@@ -2,6 +2,7 @@
 
 use faer::linalg::matmul::matmul;
 use faer::{Accum, MatMut, MatRef, Par};
+use rayon::prelude::*;
 
 use crate::dtype::Float;
 
@@ -10,6 +11,11 @@ pub(crate) type Mat<'a, T> = MatRef<'a, T>;
 
 /// A product below this many FLOPs stays on one thread: starting a second costs about as much.
 const WORTH_SHARING: usize = 1 << 23;
+
+/// Larger products are cut into at most this many bands of rows or columns, of at least `BAND` each. The cut depends on the
+/// shape alone, never on the number of threads.
+const BANDS: usize = 16;
+const BAND: usize = 64;
 
 /// What a product does with its destination.
 #[derive(Clone, Copy, PartialEq)]
@@ -53,15 +59,38 @@ pub(crate) fn gemm_strided<T: Float>(
     let (m, k, n) = (a.nrows(), a.ncols(), b.ncols());
     assert_eq!(k, b.nrows(), "inner dimensions");
     let end = if m == 0 { 0 } else { (m - 1) * stride + n };
-    let c = MatMut::from_row_major_slice_with_stride_mut(&mut c[..end], m, n, stride);
-    let threads = rayon::current_num_threads();
-    let par = match threads > 1 && 2 * m * n * k >= WORTH_SHARING {
-        true => Par::rayon(threads),
-        false => Par::Seq,
-    };
+    // a row-major view by way of its transpose: faer 0.24.4's own constructor for a mutable one swaps the strides and writes
+    // outside the slice
+    let c = MatMut::from_column_major_slice_with_stride_mut(&mut c[..end], n, m, stride);
+    let c = c.transpose_mut();
     let accum = match into {
         Into::Replace => Accum::Replace,
         Into::Add => Accum::Add,
     };
-    matmul(c, accum, a, b, alpha, par);
+    if 2 * m * n * k < WORTH_SHARING {
+        return matmul(c, accum, a, b, alpha, Par::Seq);
+    }
+    // faer's own threads are not used: cutting the product here keeps its bits independent of their number
+    let by_rows = m >= n;
+    let length = m.max(n);
+    let band = length.div_ceil(BANDS).next_multiple_of(16).max(BAND);
+    let mut bands = vec![];
+    let mut rest = c;
+    for start in (0..length).step_by(band) {
+        let size = band.min(length - start);
+        let (first, others) = match by_rows {
+            true => rest.split_at_row_mut(size),
+            false => rest.split_at_col_mut(size),
+        };
+        bands.push((start, size, first));
+        rest = others;
+    }
+    let one = |(start, size, c): (usize, usize, MatMut<'_, T>)| match by_rows {
+        true => matmul(c, accum, a.subrows(start, size), b, alpha, Par::Seq),
+        false => matmul(c, accum, a, b.subcols(start, size), alpha, Par::Seq),
+    };
+    match rayon::current_num_threads() {
+        1 => bands.into_iter().for_each(one),
+        _ => bands.into_par_iter().for_each(one),
+    }
 }

@@ -267,7 +267,7 @@ fn fold<T: Float>(mut lanes: [T; 16]) -> T {
     let mut width = 8;
     while width > 0 {
         for i in 0..width {
-            lanes[i] = lanes[i] + lanes[i + width];
+            lanes[i] += lanes[i + width];
         }
         width /= 2;
     }

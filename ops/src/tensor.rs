@@ -242,6 +242,16 @@ impl Tensor {
         }))
     }
 
+    /// `self *= c`, in place when the buffer is not shared.
+    pub fn scale_assign(&mut self, c: f64) -> Result<()> {
+        for_float!("scale_assign", self.dtype(), T => {
+            let c = T::from_f64(c);
+            let mine = self.make_mut::<T>().expect("dispatched on this dtype");
+            crate::par::pieces(mine, 1, 1, |_, x| x.iter_mut().for_each(|x| *x *= c));
+        });
+        Ok(())
+    }
+
     /// `self += other`, in place when the buffer is not shared. Shapes and dtypes must agree.
     pub fn add_assign(&mut self, other: &Tensor) -> Result<()> {
         if self.shape != other.shape || self.dtype() != other.dtype() {

@@ -55,6 +55,20 @@ pub fn largest(x: &Tensor) -> f64 {
     }
 }
 
+/// <a, b> in f64 over several tensors, and the length of the vector of its terms: what independent errors in the elements
+/// add up to.
+pub fn dot(a: &[Tensor], b: &[Tensor]) -> (f64, f64) {
+    let (mut sum, mut squares) = (0.0, 0.0);
+    for (a, b) in a.iter().zip(b) {
+        assert_eq!(a.shape(), b.shape());
+        for (a, b) in a.to_f64s().iter().zip(b.to_f64s()) {
+            sum += a * b;
+            squares += (a * b) * (a * b);
+        }
+    }
+    (sum, squares.sqrt())
+}
+
 /// About how many terms the longest sums inside an op with these inputs have: its longest axis.
 pub fn longest_sum(shapes: &[Vec<usize>]) -> f64 {
     shapes.iter().flatten().copied().max().unwrap_or(1).max(1) as f64
@@ -111,6 +125,17 @@ impl Failures {
         if off.is_infinite() || !matches!(off.partial_cmp(&allowed), Some(o) if o.is_le()) {
             self.found.push(format!(
                 "{place}: element {index} is {got:e}, should be {want:e}: off by {off:.1e}, allowed {allowed:.1e}"
+            ));
+        }
+    }
+
+    /// Notes a failure unless two numbers are as close as allowed.
+    pub fn close(&mut self, place: impl fmt::Display, got: f64, want: f64, allowed: f64) {
+        self.checks += 1;
+        let off = (got - want).abs();
+        if !off.is_finite() || !matches!(off.partial_cmp(&allowed), Some(o) if o.is_le()) {
+            self.note(format!(
+                "{place}: {got:e} and {want:e}: off by {off:.1e}, allowed {allowed:.1e}"
             ));
         }
     }

@@ -2,9 +2,11 @@
 //! say where two results differ. The tests iterate over [`ops::list::cases`], so a new line there is a tested op.
 
 mod compare;
+mod levels;
 mod random;
 mod tower;
 
-pub use compare::{Failures, Place, Worst, largest, longest_sum, worst};
+pub use compare::{Failures, Place, Worst, dot, largest, longest_sum, worst};
+pub use levels::{Closest, compare_f32, compare_f64};
 pub use random::Random;
-pub use tower::{Fun, raise, shapes, values};
+pub use tower::{Fun, orders, raise, shapes, values};

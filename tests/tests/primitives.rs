@@ -41,7 +41,11 @@ fn primitives_to_order_three() {
 fn meanings_to_order_three() {
     let mut failures = Failures::default();
     for case in &cases() {
-        let len: usize = case.shapes.iter().map(|s| s.iter().product::<usize>()).sum();
+        let len: usize = case
+            .shapes
+            .iter()
+            .map(|s| s.iter().product::<usize>())
+            .sum();
         if let Some(meaning) = case.meaning.as_ref().filter(|_| len <= SMALL) {
             check(case, meaning, 3, &mut failures);
         }

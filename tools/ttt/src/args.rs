@@ -1,0 +1,39 @@
+//! The command line.
+
+use clap::{Parser, Subcommand};
+
+/// Models that learn while they read: train, evaluate and run TTT-E2E.
+#[derive(Parser)]
+#[command(version, arg_required_else_help = true)]
+pub struct Args {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The subcommands.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Write losses, meta-gradient and final fast weights of a sequence, to compare with another implementation
+    Grad(crate::grad::Grad),
+}
+
+/// f32 or f64; the others only store.
+pub fn compute_dtype(dtype: ops::DType) -> model::Result<ops::DType> {
+    match dtype {
+        ops::DType::F32 | ops::DType::F64 => Ok(dtype),
+        _ => {
+            let message =
+                "the CPU computes in f32 and f64; weights stored in bf16 or f16 are converted";
+            Err(model::Error::setting("dtype", dtype, message))
+        }
+    }
+}
+
+/// 0 means one thread per core.
+pub fn threads(asked: usize) -> usize {
+    match asked {
+        0 => std::thread::available_parallelism().map_or(1, usize::from),
+        n => n,
+    }
+}

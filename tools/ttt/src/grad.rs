@@ -1,0 +1,76 @@
+//! `ttt grad`: what another implementation must reproduce.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use model::files::{read_input_ids, write_tensors};
+use model::gradients::{Workers, sequence_gradient};
+use model::weights::fast_names;
+use model::{Model, Reading, Result};
+use ops::{DType, Device, Tensor};
+
+/// `ttt grad`.
+#[derive(clap::Args)]
+#[command(after_help = "\
+The output holds `loss` [1], `token_nll` [T], `grad.<name>` for every parameter and `fast_after.<name>` for
+every fast matrix.
+
+Example: ttt grad --model DIR --tokens DIR/tokens.safetensors --out mine.safetensors --dtype f64")]
+pub struct Grad {
+    /// Model folder: config.json and model.safetensors
+    #[arg(long)]
+    model: PathBuf,
+    /// Safetensors file with `input_ids` [T + 1]
+    #[arg(long)]
+    tokens: PathBuf,
+    /// Safetensors file to write
+    #[arg(long)]
+    out: PathBuf,
+    /// Precision of the computation: f64 or f32
+    #[arg(long, default_value = "f64")]
+    dtype: DType,
+    /// Treat the inner gradients as constants
+    #[arg(long)]
+    first_order: bool,
+    /// Compute activations again in the backward pass instead of keeping them
+    #[arg(long)]
+    recompute: bool,
+    /// Device to run on
+    #[arg(long, default_value = "cpu")]
+    device: Device,
+    /// Threads to use; 0 means one per core
+    #[arg(long, default_value_t = 0)]
+    threads: usize,
+}
+
+impl Grad {
+    /// Computes and writes.
+    pub fn run(&self) -> Result<()> {
+        let Device::Cpu = self.device;
+        let model = Model::load(&self.model, crate::args::compute_dtype(self.dtype)?)?;
+        let ids = read_input_ids(&self.tokens, model.config.vocab_size)?;
+        let reading = Reading {
+            first_order: self.first_order,
+            recompute: self.recompute,
+            ..Reading::default()
+        };
+        let workers = Workers::new(crate::args::threads(self.threads), 1)?;
+        let run = |ids: &Vec<u32>| sequence_gradient(&model, ids, &reading);
+        let result = workers.map(&[ids], run).remove(0)?;
+        let loss = Tensor::from_f64s(&[1], self.dtype, &[result.loss])?;
+        let mut out: Vec<(String, &Tensor)> =
+            vec![("loss".into(), &loss), ("token_nll".into(), &result.nll)];
+        for (name, g) in result.gradient.named() {
+            out.push((format!("grad.{name}"), g));
+        }
+        for (j, fast) in result.fast.iter().enumerate() {
+            let names = fast_names(model.config.first_fast() + j);
+            for (name, w) in names.iter().zip(fast.each()) {
+                out.push((format!("fast_after.{name}"), w));
+            }
+        }
+        write_tensors(&self.out, out, &BTreeMap::new())?;
+        println!("loss {:.12}", result.loss);
+        Ok(())
+    }
+}
