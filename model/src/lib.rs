@@ -7,8 +7,14 @@ pub mod block;
 mod config;
 pub mod data;
 mod error;
+pub mod eval;
 pub mod files;
+pub mod flops;
 pub mod gradients;
+mod init;
+pub mod sampling;
+pub mod session;
+pub mod train;
 pub mod ttt;
 pub mod weights;
 

@@ -23,6 +23,7 @@
 //! # Ok::<(), ops::Error>(())
 //! ```
 
+mod adamw;
 mod buffer;
 pub mod derived;
 mod device;
@@ -37,6 +38,7 @@ mod primitives;
 mod tensor;
 mod value;
 
+pub use adamw::AdamW;
 pub use autograd::{backward, backward_with, checkpoint, grad, vjp};
 pub use device::Device;
 pub use dtype::{DType, Element, Float};

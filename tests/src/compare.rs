@@ -55,18 +55,23 @@ pub fn largest(x: &Tensor) -> f64 {
     }
 }
 
-/// <a, b> in f64 over several tensors, and the length of the vector of its terms: what independent errors in the elements
-/// add up to.
+/// <a, b> over several tensors, and the length of the vector of its terms: what independent errors in the elements add up
+/// to. Summed with Neumaier's compensation, so that the sum itself adds nothing to them.
 pub fn dot(a: &[Tensor], b: &[Tensor]) -> (f64, f64) {
-    let (mut sum, mut squares) = (0.0, 0.0);
+    let (mut sum, mut lost, mut squares) = (0.0f64, 0.0, 0.0);
     for (a, b) in a.iter().zip(b) {
         assert_eq!(a.shape(), b.shape());
         for (a, b) in a.to_f64s().iter().zip(b.to_f64s()) {
-            sum += a * b;
-            squares += (a * b) * (a * b);
+            let (term, total) = (a * b, sum + a * b);
+            lost += match sum.abs() >= term.abs() {
+                true => (sum - total) + term,
+                false => (term - total) + sum,
+            };
+            sum = total;
+            squares += term * term;
         }
     }
-    (sum, squares.sqrt())
+    (sum + lost, squares.sqrt())
 }
 
 /// About how many terms the longest sums inside an op with these inputs have: its longest axis.

@@ -3,7 +3,7 @@
 use ops::list::Case;
 use ops::{DType, Tensor};
 
-use crate::{Failures, Fun, Place, Random, largest, longest_sum, raise, shapes, values, worst};
+use crate::{Failures, Fun, Place, Random, largest, longest_sum, raise, values, worst};
 
 /// Above this many input elements order three is left to smaller cases.
 const SMALL: usize = 3000;
@@ -34,8 +34,8 @@ fn levels(case: &Case, seed: u64, mut run: impl FnMut(&Level)) {
     let y = values(meaning, &x).expect("the meaning");
     let all = vec![true; y.len()];
     let mut x1 = x.clone();
-    x1.extend(random.tensors(&shapes(&y), DType::F64));
-    let cotangents = random.tensors(&shapes(&x), DType::F64);
+    x1.extend(random.like(&y));
+    let cotangents = random.like(&x);
 
     let level = |order, present: &[bool], fused, meaning, x: &[Tensor]| Level {
         order,
@@ -58,7 +58,7 @@ fn levels(case: &Case, seed: u64, mut run: impl FnMut(&Level)) {
         if small {
             let third = |f| raise(second(f), x2.len(), &vec![true; x1.len()]);
             let mut x3 = x2.clone();
-            x3.extend(random.tensors(&shapes(&x1), DType::F64));
+            x3.extend(random.like(&x1));
             run(&level(3, &present, third(&case.f), third(meaning), &x3));
         }
     }

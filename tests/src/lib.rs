@@ -9,4 +9,4 @@ mod tower;
 pub use compare::{Failures, Place, Worst, dot, largest, longest_sum, worst};
 pub use levels::{Closest, compare_f32, compare_f64};
 pub use random::Random;
-pub use tower::{Fun, orders, raise, shapes, values};
+pub use tower::{Fun, orders, raise, values};

@@ -52,6 +52,13 @@ impl Random {
         shapes.iter().map(|s| self.tensor(s, dtype)).collect()
     }
 
+    /// A normal tensor for each of these, of its shape and dtype.
+    pub fn like(&mut self, x: &[Tensor]) -> Vec<Tensor> {
+        x.iter()
+            .map(|x| self.tensor(x.shape(), x.dtype()))
+            .collect()
+    }
+
     /// The inputs of a case: normal numbers, or numbers from 1/2 to 2 if they must be positive.
     pub fn inputs(&mut self, case: &Case, dtype: DType) -> Vec<Tensor> {
         match case.positive {

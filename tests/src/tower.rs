@@ -37,27 +37,21 @@ pub fn values(f: impl Fn(&[Var]) -> Result<Vec<Var>>, x: &[Tensor]) -> Result<Ve
     Ok(f(&x)?.into_iter().map(Var::into_value).collect())
 }
 
-/// The shapes of some tensors.
-pub fn shapes(x: &[Tensor]) -> Vec<Vec<usize>> {
-    x.iter().map(|x| x.shape().to_vec()).collect()
-}
-
-/// The results of `f` at orders 0, 1 and 2 with these inputs and random cotangents; the dtype is that of the inputs.
+/// The results of `f` at orders 0, 1 and 2 with these inputs and random cotangents.
 pub fn orders(
     f: impl Fn(&[Var]) -> Result<Vec<Var>>,
     x: &[Tensor],
     seed: u64,
 ) -> Result<[Vec<Tensor>; 3]> {
     let mut random = Random::new(seed);
-    let dtype = x[0].dtype();
     let y = values(&f, x)?;
     let all = vec![true; y.len()];
     let mut x1 = x.to_vec();
-    x1.extend(random.tensors(&shapes(&y), dtype));
+    x1.extend(random.like(&y));
     let first = raise(&f, x.len(), &all);
     let dx = values(&first, &x1)?;
     let mut x2 = x1.clone();
-    x2.extend(random.tensors(&shapes(x), dtype));
+    x2.extend(random.like(x));
     let second = raise(&first, x1.len(), &vec![true; x.len()]);
     let d2 = values(&second, &x2)?;
     Ok([y, dx, d2])

@@ -2,9 +2,7 @@
 
 use ops::list::{Case, Function};
 use ops::{DType, Result, Tensor, Var, cross_entropy, rms_norm, swa_attention, swiglu};
-use tests::{
-    Closest, Failures, Random, compare_f64, dot, longest_sum, raise, shapes, values, worst,
-};
+use tests::{Closest, Failures, Random, compare_f64, dot, longest_sum, raise, values, worst};
 
 struct Law {
     name: &'static str,
@@ -57,7 +55,6 @@ struct First<'f> {
     /// How many of the inputs are the op's own.
     n: usize,
     random: Random,
-    dtype: DType,
 }
 
 impl<'f> First<'f> {
@@ -66,21 +63,14 @@ impl<'f> First<'f> {
         let mut x = random.tensors(&law.shapes, dtype);
         let n = x.len();
         let y = values(&law.f, &x).expect("order 0");
-        x.extend(random.tensors(&shapes(&y), dtype));
+        x.extend(random.like(&y));
         let f = raise(&law.f, n, &[true]);
-        First {
-            f,
-            x,
-            n,
-            random,
-            dtype,
-        }
+        First { f, x, n, random }
     }
 
     /// Random cotangents of dx.
     fn direction(&mut self) -> Vec<Tensor> {
-        let shapes = shapes(&self.x[..self.n]);
-        self.random.tensors(&shapes, self.dtype)
+        self.random.like(&self.x[..self.n])
     }
 
     /// The results of order two for cotangents `w` of dx: H w for the inputs of the op, then the derivative of the op along w.
@@ -165,7 +155,7 @@ fn gradients_are_linear_in_their_cotangents() {
             };
 
             let (x, dy) = first.x.split_at(first.n);
-            let other = first.random.tensors(&shapes(dy), dtype);
+            let other = first.random.like(dy);
             let dx = |dy: &[Tensor]| values(&first.f, &[x, dy].concat()).expect("order 1");
             check(
                 "dy",

@@ -2,7 +2,7 @@
 
 use ops::list::cases;
 use ops::{DType, Tensor, Var, backward_with, vjp};
-use tests::{Failures, Random, shapes, values};
+use tests::{Failures, Random, values};
 
 #[test]
 fn recorded_or_not_together_or_alone() {
@@ -11,9 +11,7 @@ fn recorded_or_not_together_or_alone() {
         let mut random = Random::new(1);
         let x = random.inputs(case, DType::F64);
         let y = values(&case.f, &x).expect("order 0");
-        let ct: Vec<_> = (random.tensors(&shapes(&y), DType::F64).into_iter())
-            .map(Some)
-            .collect();
+        let ct: Vec<_> = (random.like(&y).into_iter()).map(Some).collect();
         let place = |how: &str, input: usize| {
             format!(
                 "{} ({}) {:?}: input {input} {how}",

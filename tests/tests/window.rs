@@ -96,7 +96,8 @@ fn keys_that_some_queries_see() {
 ///
 /// # Tolerance
 ///
-/// The same sums of at most n = length terms in another order: see `compare_f64` and `compare_f32`.
+/// The same sums of at most n = length terms in another order: see `compare_f64` and `compare_f32`. With window 1 the
+/// gradients by q and k are rounding errors of terms of size one.
 #[test]
 fn chunks_with_a_cache_are_the_whole() {
     let mut failures = Failures::default();
@@ -123,7 +124,7 @@ fn chunks_with_a_cache_are_the_whole() {
                     .try_into()
                     .expect("three gradients");
             let mut sums = [&dk, &dv].map(|x| vec![0.0; x.len()]);
-            let mut start = 0;
+            let mut start = 0usize;
             for size in [96, 1, 64, 7, 132] {
                 let end = start + size;
                 let first = (start + 1).saturating_sub(window);
@@ -142,7 +143,11 @@ fn chunks_with_a_cache_are_the_whole() {
                 failures.check(place("o"), worst(&o, &want), tolerance * largest(&want));
                 let d = values(&gradients, &x).expect("order 1");
                 let want = part(&dq, start);
-                failures.check(place("dq"), worst(&d[0], &want), tolerance * largest(&dq));
+                failures.check(
+                    place("dq"),
+                    worst(&d[0], &want),
+                    tolerance * largest(&dq).max(1.0),
+                );
                 for (sum, d) in sums.iter_mut().zip(&d[1..]) {
                     let row = d.len() / d.shape()[0];
                     for (sum, d) in sum[first * row..].iter_mut().zip(d.to_f64s()) {
@@ -156,7 +161,6 @@ fn chunks_with_a_cache_are_the_whole() {
                 let got =
                     Tensor::from_f64s(want.shape(), DType::F64, &sum).expect("as many numbers");
                 let place = format!("{dtype} window {window}: dk or dv, chunks added up");
-                // window 1: dk is zero but for rounding, of terms of size one
                 failures.check(place, worst(&got, want), tolerance * largest(want).max(1.0));
             }
         }

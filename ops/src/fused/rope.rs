@@ -22,7 +22,8 @@ impl Op<Tensor> for Rope {
         let x = x[0];
         let (cos, sin) = (&self.cos, &self.sin);
         let misfit = |x: &Tensor| {
-            let message = format!("x {x:?} with tables {cos:?}, expected [t, n, h] and [t, h/2]");
+            let message =
+                format!("x {x:?} with tables {cos:?} and {sin:?}, expected [t, n, h] and [t, h/2]");
             Error::shape("rope", message)
         };
         let &[t, n, h] = x.shape() else {

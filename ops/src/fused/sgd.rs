@@ -17,6 +17,10 @@ impl Op<Tensor> for SgdUpdate {
     fn eval(&self, x: &[&Tensor]) -> Result<Vec<Tensor>> {
         let (w, g, s) = (x[0], x[1], x[2]);
         same("sgd_update", w, g)?;
+        if !s.shape().is_empty() || s.dtype() != w.dtype() {
+            let message = format!("step {s:?} is not a scalar of the dtype of w {w:?}");
+            return Err(Error::shape("sgd_update", message));
+        }
         let s = s.item()?;
         Ok(vec![for_float!("sgd_update", w.dtype(), T => {
             let s = <T as crate::Element>::from_f64(s);

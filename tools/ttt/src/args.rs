@@ -14,6 +14,11 @@ pub struct Args {
 /// The subcommands.
 #[derive(Subcommand)]
 pub enum Command {
+    /// Train a model on text; with no further words, the default small model on the shipped novels
+    Train(Box<crate::train::Train>),
+    /// Time training steps
+    #[command(subcommand)]
+    Bench(crate::bench::Bench),
     /// Write losses, meta-gradient and final fast weights of a sequence, to compare with another implementation
     Grad(crate::grad::Grad),
 }

@@ -1,7 +1,14 @@
 //! The program `ttt`: train, evaluate and run models that learn while they read.
 
 mod args;
+mod bench;
+mod cache;
 mod grad;
+mod options;
+mod outcome;
+mod report;
+mod settings;
+mod train;
 
 use clap::Parser;
 
@@ -10,7 +17,9 @@ use args::{Args, Command};
 fn main() -> std::process::ExitCode {
     let args = Args::parse();
     let result = match &args.command {
+        Command::Bench(bench) => bench.run(),
         Command::Grad(grad) => grad.run(),
+        Command::Train(train) => train.run(),
     };
     match result {
         Ok(()) => std::process::ExitCode::SUCCESS,

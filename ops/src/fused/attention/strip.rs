@@ -34,15 +34,16 @@ pub(super) struct Block {
 impl Geometry {
     pub fn of(op: &'static str, q: &Tensor, k: &Tensor, v: &Tensor, window: usize) -> Result<Self> {
         let fits = match (q.shape(), k.shape()) {
-            (&[t, n, h], &[tk, m, hk]) => (t <= tk && m > 0 && n % m == 0 && h == hk && h > 0)
-                .then_some(Geometry {
+            (&[t, n, h], &[tk, m, hk]) => {
+                (t <= tk && m > 0 && n > 0 && n % m == 0 && h == hk && h > 0).then_some(Geometry {
                     t,
                     tk,
                     n,
                     m,
                     h,
                     window,
-                }),
+                })
+            }
             _ => None,
         };
         let same = k.shape() == v.shape() && q.dtype() == k.dtype() && k.dtype() == v.dtype();
@@ -52,7 +53,7 @@ impl Geometry {
                 op,
                 format!(
                     "q {q:?}, k {k:?}, v {v:?}, window {window}: expected [t, n, h] and twice [tk, m, h] with tk >= t, \
-                     n a multiple of m, one dtype, and a window of at least 1"
+                     n a multiple of m, n and h not 0, one dtype, and a window of at least 1"
                 ),
             )),
         }
