@@ -66,6 +66,35 @@ pub struct Bucket {
     pub nats_per_token: f64,
 }
 
+impl Evaluation {
+    /// Several texts as one, every token counting the same; `None` for none. The parts must come from the same options.
+    pub fn of_all<'a>(parts: impl IntoIterator<Item = &'a Evaluation>) -> Option<Evaluation> {
+        let mut parts = parts.into_iter();
+        let mut all = parts.next()?.clone();
+        for part in parts {
+            let nats = all.nats_per_token * all.tokens as f64 + part.nats_per_token * part.tokens as f64;
+            all.tokens += part.tokens;
+            all.bytes += part.bytes;
+            all.seconds += part.seconds;
+            all.nats_per_token = nats / all.tokens as f64;
+            all.bits_per_byte = nats / std::f64::consts::LN_2 / all.bytes as f64;
+            all.tokens_per_second = all.tokens as f64 / all.seconds;
+            for bucket in &part.by_position {
+                match all.by_position.iter_mut().find(|b| b.from == bucket.from) {
+                    None => all.by_position.push(bucket.clone()),
+                    Some(b) => {
+                        let nats = b.nats_per_token * b.tokens as f64 + bucket.nats_per_token * bucket.tokens as f64;
+                        b.tokens += bucket.tokens;
+                        b.nats_per_token = nats / b.tokens as f64;
+                    }
+                }
+            }
+        }
+        all.by_position.sort_by_key(|b| b.from);
+        Some(all)
+    }
+}
+
 /// Evaluates the ids of one text. Sequences are read side by side, and the result does not depend on the number of workers.
 /// `progress` gets the number of tokens done so far, from any thread.
 ///

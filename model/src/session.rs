@@ -21,6 +21,9 @@ const CHUNK: usize = 1024;
 /// Tokens that [`Session::new`] makes room for where attention is full.
 const FULL_ATTENTION: usize = 65_536;
 
+/// Most positions that one call of attention may span.
+const MOST_POSITIONS: usize = 1 << 24;
+
 /// A text being read or written.
 ///
 /// ```
@@ -45,8 +48,8 @@ pub struct Session {
     ttt: Option<Ttt>,
     /// Most inputs that go through the prefix at once.
     chunk: usize,
-    /// Most tokens, where the window is not what bounds the caches.
-    longest: Option<usize>,
+    /// Most tokens of the text.
+    longest: usize,
     fast: Vec<Fast<Var>>,
     /// Keys and values of the prefix after the last input.
     prefix: Vec<KeyValues>,
@@ -66,34 +69,33 @@ pub struct Session {
 }
 
 impl Session {
-    /// A session at the start of a text. With `learn` it takes an inner step on every mini-batch; a model without fast layers
-    /// has nothing to learn with and only reads. Models with full attention can read 65 536 tokens;
-    /// [`with_length`](Self::with_length) sets another number.
+    /// A session at the start of a text of any length; of at most 65 536 tokens if attention is full, or its window longer
+    /// than that. With `learn` it takes an inner step on every mini-batch; a model without fast layers has nothing to learn
+    /// with and only reads.
     pub fn new(model: &Model, learn: bool) -> Result<Self> {
-        Self::with_length(model, learn, FULL_ATTENTION)
+        let bounded = model.config.window() <= FULL_ATTENTION;
+        let length = if bounded { usize::MAX } else { FULL_ATTENTION };
+        Self::with_length(model, learn, length)
     }
 
-    /// [`new`](Self::new) with room for `length` tokens where attention is full or its window is longer than that. Other
-    /// models read texts of any length.
+    /// A session for a text of at most `length` tokens.
+    ///
+    /// Errors: a window, or a mini-batch, of more than 16 million tokens.
     pub fn with_length(model: &Model, learn: bool, length: usize) -> Result<Self> {
         let config = &model.config;
-        let ttt = config
-            .ttt
-            .clone()
-            .filter(|ttt| learn && ttt.num_fast_layers > 0);
-        let chunk = match &ttt {
-            Some(ttt) => CHUNK
-                .checked_next_multiple_of(ttt.mini_batch_size)
-                .unwrap_or(usize::MAX),
-            None => CHUNK,
-        };
-        let cached = config.window() - 1;
-        let longest = (cached > length).then_some(length);
-        // more than `longest` tokens never stand side by side
-        let positions = match longest {
-            Some(longest) => longest,
-            None => cached.saturating_add(chunk),
-        };
+        let ttt = config.ttt.clone();
+        let ttt = ttt.filter(|ttt| learn && ttt.num_fast_layers > 0);
+        let b = ttt.as_ref().map_or(1, |ttt| ttt.mini_batch_size);
+        let chunk = CHUNK.checked_next_multiple_of(b).unwrap_or(b);
+        // what is in the window, and what goes in at once
+        let positions = (config.window() - 1).saturating_add(chunk).min(length);
+        if positions > MOST_POSITIONS {
+            let message = format!(
+                "is more than the {MOST_POSITIONS} tokens a session can look back on or learn from at once; \
+                 use a smaller sliding_window and mini_batch_size"
+            );
+            return Err(Error::setting("positions", positions, message));
+        }
         let weights = model.weights.map(|_, w| Var::constant(w.clone()));
         let net = Net::new(config, weights, positions)?;
         let suffix = net.suffix();
@@ -108,7 +110,7 @@ impl Session {
             last: None,
             next: None,
             position: 0,
-            longest,
+            longest: length,
             chunk,
             ttt,
             suffix,
@@ -118,7 +120,7 @@ impl Session {
 
     /// Reads `tokens` and returns, in nats, the loss of each that had a predecessor: of all but the first token of the text.
     /// Each loss is taken before the inner step that uses it. Losses do not depend on how a text is cut into calls, up to
-    /// rounding.
+    /// rounding (which many inner steps at a high rate can make much of).
     ///
     /// Errors: a token outside the vocabulary or beyond the length of the session, both before anything is read; a loss that
     /// is not finite, after which the session is of no more use.
@@ -136,14 +138,13 @@ impl Session {
             self.last = None;
         }
         let known = match self.last {
-            Some(last) => &[&[last], tokens].concat(),
-            None if losses.is_empty() => tokens,
+            Some(last) => &[&[last], tokens].concat()[..],
             None => tokens,
         };
         let (inputs, targets) = (&known[..known.len() - 1], &known[1..]);
         let mut at = 0;
         while at < inputs.len() {
-            let end = inputs.len().min(at + self.chunk - self.targets.len());
+            let end = inputs.len().min(at.saturating_add(self.chunk - self.targets.len()));
             losses.extend(self.advance(&inputs[at..end], &targets[at..end])?);
             at = end;
         }
@@ -219,16 +220,15 @@ impl Session {
             return Err(Error::setting("token id", tokens[i], message));
         }
         let length = self.position.saturating_add(tokens.len());
-        match self.longest {
-            Some(longest) if length > longest => {
-                let message = format!(
-                    "is more than the {longest} tokens this session has room for, because attention reaches back over \
-                     all of them; ask for a longer session or use a model with a shorter sliding_window"
-                );
-                Err(Error::setting("tokens", length, message))
-            }
-            _ => Ok(()),
+        if length > self.longest {
+            let message = format!(
+                "is more than the {} tokens this session has room for; make a longer one, or use a model with a \
+                 sliding window, which reads texts of any length",
+                self.longest
+            );
+            return Err(Error::setting("tokens", length, message));
         }
+        Ok(())
     }
 
     /// Inputs with the tokens that follow them: losses, and an inner step for every mini-batch that they complete. They do

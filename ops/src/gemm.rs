@@ -94,3 +94,33 @@ pub(crate) fn gemm_strided<T: Float>(
         _ => bands.into_par_iter().for_each(one),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every element of a strided destination, and nothing between its rows or after them.
+    #[test]
+    fn a_strided_destination() {
+        for (m, k, n, stride) in [(3, 4, 5, 5), (5, 4, 3, 7), (2, 3, 1, 4), (70, 33, 20, 50)] {
+            let numbers = |len: usize, modulus: usize| -> Vec<f64> {
+                (0..len).map(|i| (i * 7 % modulus) as f64 - 4.0).collect()
+            };
+            let (a, b) = (numbers(m * k, 11), numbers(k * n, 13));
+            for into in [Into::Replace, Into::Add] {
+                let mut c = vec![1.0; m * stride + 40];
+                gemm_strided(&mut c, stride, into, 2.0, mat(&a, m, k), mat(&b, k, n));
+                for (at, &got) in c.iter().enumerate() {
+                    let (i, j) = (at / stride, at % stride);
+                    let product = || (0..k).map(|l| a[i * k + l] * b[l * n + j]).sum::<f64>();
+                    let want = match (i < m && j < n, into) {
+                        (false, _) => 1.0,
+                        (true, Into::Replace) => 2.0 * product(),
+                        (true, Into::Add) => 1.0 + 2.0 * product(),
+                    };
+                    assert_eq!(got, want, "element {i}, {j} of {m} x {k} x {n}");
+                }
+            }
+        }
+    }
+}

@@ -35,6 +35,7 @@ pub mod list;
 mod mapped;
 pub(crate) mod par;
 mod primitives;
+mod products;
 mod tensor;
 mod value;
 

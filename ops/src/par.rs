@@ -129,14 +129,6 @@ pub(crate) fn rows_and_sum<T: Float, const M: usize>(
     f: impl Fn(usize, [&mut [T]; M], &mut [T]) + Sync,
 ) -> Buffer<T> {
     let rows_per_piece = (PIECE / d).max(1);
-    let mut total = Buffer::zeros(d);
-    if out[0].len() <= rows_per_piece * d {
-        simd(
-            #[inline(always)]
-            || f(0, out, &mut total),
-        );
-        return total;
-    }
     let share = worth_sharing(out[0].len());
     let piece = |(i, rows): (usize, [&mut [T]; M])| {
         let mut partial = Buffer::zeros(d);
@@ -151,6 +143,8 @@ pub(crate) fn rows_and_sum<T: Float, const M: usize>(
         true => pieces.into_par_iter().enumerate().map(piece).collect(),
         false => pieces.into_iter().enumerate().map(piece).collect(),
     };
+    let mut partials = partials.into_iter();
+    let mut total = partials.next().unwrap_or_else(|| Buffer::zeros(d));
     for partial in partials {
         for (t, p) in total.iter_mut().zip(partial.iter()) {
             *t += *p;

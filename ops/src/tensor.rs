@@ -8,6 +8,7 @@ use half::{bf16, f16};
 use crate::buffer::Buffer;
 use crate::dtype::{DType, Element, for_float};
 use crate::error::{Error, Result};
+use crate::products::Products;
 
 /// The shared buffer behind a tensor.
 #[derive(Clone)]
@@ -17,6 +18,8 @@ pub enum Data {
     F64(Arc<Buffer<f64>>),
     BF16(Arc<Buffer<bf16>>),
     F16(Arc<Buffer<f16>>),
+    /// A sum of thin products that is multiplied out when it is first read.
+    Products(Arc<Products>),
 }
 
 /// A contiguous row-major array of any rank (rank 0 is a scalar). Cloning, reshaping and taking rows share the buffer.
@@ -52,6 +55,34 @@ impl Tensor {
             start: 0,
             shape: shape.to_vec(),
         }
+    }
+
+    pub(crate) fn from_products(shape: &[usize], products: Products) -> Self {
+        Tensor {
+            data: Data::Products(Arc::new(products)),
+            start: 0,
+            shape: shape.to_vec(),
+        }
+    }
+
+    /// The products behind this tensor, if it is such a sum, whole and in its own shape.
+    pub(crate) fn products(&self) -> Option<&Products> {
+        match &self.data {
+            Data::Products(products) if *self.shape == products.shape => Some(products),
+            _ => None,
+        }
+    }
+
+    /// The buffer; a sum of products is multiplied out.
+    fn buffer(&self) -> &Data {
+        match &self.data {
+            Data::Products(products) => products.value(),
+            data => data,
+        }
+    }
+
+    pub(crate) fn into_data(self) -> Data {
+        self.data
     }
 
     /// A new tensor whose elements `fill` writes, all of them: the buffer comes with unspecified contents.
@@ -112,12 +143,13 @@ impl Tensor {
             Data::F64(_) => DType::F64,
             Data::BF16(_) => DType::BF16,
             Data::F16(_) => DType::F16,
+            Data::Products(products) => products.dtype,
         }
     }
 
     /// The elements in row-major order, or `None` if the tensor holds another type.
     pub fn as_slice<T: Element>(&self) -> Option<&[T]> {
-        T::unwrap(&self.data).map(|buffer| &buffer[self.start..self.start + self.len()])
+        T::unwrap(self.buffer()).map(|buffer| &buffer[self.start..self.start + self.len()])
     }
 
     /// The elements of a tensor whose dtype the caller has just dispatched on.

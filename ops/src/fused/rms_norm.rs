@@ -91,7 +91,7 @@ impl Op<Tensor> for RmsNormBwd {
         Ok(for_float!("rms_norm_bwd", x.dtype(), T => {
             let (x_, w_, dy) = (x.data::<T>(), w.data::<T>(), dy.data::<T>());
             let mut dx = crate::buffer::Buffer::scratch(x.len());
-            let dw = par::rows_and_sum([&mut dx], d, |first, [dx], dw: &mut [T]| {
+            let dw = par::rows_and_sum([&mut dx], d, #[inline(always)] |first, [dx], dw: &mut [T]| {
                 let inverse_d = T::ONE / T::from_f64(d as f64);
                 for (i, dx) in dx.chunks_exact_mut(d).enumerate() {
                     let (x, dy) = (&x_[(first + i) * d..][..d], &dy[(first + i) * d..][..d]);
@@ -143,7 +143,7 @@ impl Op<Tensor> for RmsNormBwdBwd {
             let inverse_d = T::ONE / T::from_f64(d as f64);
             let mut dx2 = crate::buffer::Buffer::scratch(x.len());
             let mut ddy = crate::buffer::Buffer::scratch(x.len());
-            let rows = |first: usize, [dx2, ddy]: [&mut [T]; 2], dw2: &mut [T]| {
+            let dw2 = par::rows_and_sum([&mut dx2, &mut ddy], d, #[inline(always)] |first: usize, [dx2, ddy]: [&mut [T]; 2], dw2: &mut [T]| {
                 let outputs = dx2.chunks_exact_mut(d).zip(ddy.chunks_exact_mut(d));
                 for (i, (dx2, ddy)) in outputs.enumerate() {
                     let row = (first + i) * d..(first + i + 1) * d;
@@ -183,8 +183,7 @@ impl Op<Tensor> for RmsNormBwdBwd {
                         *h = r * (*h - *x * c);
                     }
                 }
-            };
-            let dw2 = par::rows_and_sum([&mut dx2, &mut ddy], d, rows);
+            });
             vec![
                 Tensor::from_buffer(x.shape(), dx2),
                 Tensor::from_buffer(&[d], dw2),

@@ -163,19 +163,40 @@ fn elementwise<T: Float, const N: usize, const M: usize>(
     x: [&[T]; N],
     f: impl Fn([T; N]) -> [T; M] + Sync,
 ) -> [crate::buffer::Buffer<T>; M] {
+    const LANES: usize = 16;
     let len = x[0].len();
     let mut out = [(); M].map(|_| crate::buffer::Buffer::scratch(len));
     let slices = out.each_mut().map(|o| &mut o[..]);
-    par::pieces_of(slices, |start, mut out| {
+    par::pieces_of(slices, |start, out| {
         let len = out[0].len();
-        let x = x.map(|x| &x[start..start + len]);
+        let x = x.map(|x| x[start..start + len].as_chunks::<LANES>());
+        let mut out = out.map(|o| o.as_chunks_mut::<LANES>());
         par::simd(
             #[inline(always)]
             || {
-                for i in 0..len {
-                    let y = f(x.map(|x| x[i]));
-                    for (o, y) in out.iter_mut().zip(y) {
-                        o[i] = y;
+                // whole vectors, then what is left as one vector padded with zeros
+                for c in 0..len.div_ceil(LANES) {
+                    let whole = c < len / LANES;
+                    let x = x.map(|(whole_x, tail)| match whole {
+                        true => whole_x[c],
+                        false => {
+                            let mut padded = [T::ZERO; LANES];
+                            padded[..tail.len()].copy_from_slice(tail);
+                            padded
+                        }
+                    });
+                    let mut y = [[T::ZERO; LANES]; M];
+                    for lane in 0..LANES {
+                        let values = f(x.map(|x| x[lane]));
+                        for (y, value) in y.iter_mut().zip(values) {
+                            y[lane] = value;
+                        }
+                    }
+                    for ((whole_out, tail), y) in out.iter_mut().zip(y) {
+                        match whole {
+                            true => whole_out[c] = y,
+                            false => tail.copy_from_slice(&y[..tail.len()]),
+                        }
                     }
                 }
             },

@@ -4,6 +4,7 @@ use autograd::{At, Op, apply1};
 
 use crate::dtype::{DType, Float, for_float};
 use crate::error::{Error, Result};
+use crate::products::Products;
 use crate::{Tensor, Var, par};
 
 /// One input, one output, one function per element.
@@ -129,6 +130,11 @@ impl Op<Tensor> for Binary {
         if a.shape() != b.shape() || a.dtype() != b.dtype() {
             let message = format!("{a:?} and {b:?} differ; broadcast or cast one of them first");
             return Err(Error::shape(self.name(), message));
+        }
+        if let Binary::Add = self
+            && let Some(sum) = Products::add(a, b)?
+        {
+            return Ok(vec![sum]);
         }
         Ok(vec![for_float!(self.name(), a.dtype(), T => {
             Tensor::build(a.shape(), |out: &mut [T]| match self {

@@ -5,6 +5,7 @@ use autograd::{At, Op, apply1};
 use crate::dtype::for_float;
 use crate::error::{Error, Result};
 use crate::gemm::{Into, gemm, mat};
+use crate::products::Products;
 use crate::{Tensor, Var};
 
 /// Which operand of a product is transposed.
@@ -63,6 +64,11 @@ impl Op<Tensor> for Matmul {
         } else {
             vec![batch, m, n]
         };
+        if self.0 == Transpose::A
+            && let Some(thin) = Products::of(a, b)
+        {
+            return Ok(vec![thin]);
+        }
         Ok(vec![for_float!("matmul", a.dtype(), T => {
             let (ad, bd) = (a.data::<T>(), b.data::<T>());
             Tensor::build(&shape, |out: &mut [T]| {

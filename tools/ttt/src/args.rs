@@ -16,6 +16,10 @@ pub struct Args {
 pub enum Command {
     /// Train a model on text; with no further words, the default small model on the shipped novels
     Train(Box<crate::train::Train>),
+    /// Losses on books, per token, per byte and by position, with learning while reading on and off
+    Eval(crate::eval::Eval),
+    /// Read a prompt, learning from it, and write on
+    Generate(crate::generate::Generate),
     /// Time training steps
     #[command(subcommand)]
     Bench(crate::bench::Bench),

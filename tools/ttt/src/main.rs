@@ -3,9 +3,12 @@
 mod args;
 mod bench;
 mod cache;
+mod eval;
+mod generate;
 mod grad;
 mod options;
 mod outcome;
+mod output;
 mod report;
 mod settings;
 mod train;
@@ -18,6 +21,8 @@ fn main() -> std::process::ExitCode {
     let args = Args::parse();
     let result = match &args.command {
         Command::Bench(bench) => bench.run(),
+        Command::Eval(eval) => eval.run(),
+        Command::Generate(generate) => generate.run(),
         Command::Grad(grad) => grad.run(),
         Command::Train(train) => train.run(),
     };

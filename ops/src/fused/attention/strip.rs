@@ -149,7 +149,7 @@ pub(super) fn probabilities<T: Float>(row: &mut [T], seen: Range<usize>, lse: T)
 /// Joins per-head parts [rows, g, h] (g heads each) to one [rows, g * parts, h] tensor.
 pub(super) fn join<T: Float>(rows: usize, h: usize, parts: &[Buffer<T>]) -> Tensor {
     let heads = parts.len();
-    let width = if rows == 0 { 0 } else { parts[0].len() / rows };
+    let width = parts[0].len().checked_div(rows).unwrap_or(0);
     Tensor::build(&[rows, heads * width / h.max(1), h], |out: &mut [T]| {
         for (i, out) in out.chunks_mut((heads * width).max(1)).enumerate() {
             for (part, out) in parts.iter().zip(out.chunks_mut(width.max(1))) {

@@ -83,12 +83,11 @@ fn summary(report: &Report, training: &Training) -> String {
     } else {
         out.push_str(" No training was recorded.");
     }
-    if report.heldout.len() <= 4 {
-        for book in &report.heldout {
-            out.push_str(&book_sentence(book));
-        }
-    } else {
-        out.push_str(&books_sentence(&report.heldout));
+    match &report.heldout[..] {
+        [] => {}
+        [book] => out.push_str(&one_book(book)),
+        books if books.len() <= 4 => out.push_str(&few_books(books)),
+        books => out.push_str(&many_books(books)),
     }
     out.push_str("</p>\n");
     let lost = training.records.len() - training.losses.len();
@@ -108,7 +107,7 @@ fn summary(report: &Report, training: &Training) -> String {
     out
 }
 
-fn book_sentence(book: &HeldOut) -> String {
+fn one_book(book: &HeldOut) -> String {
     let name = escape(&book.book);
     let off = fixed(book.off.bits_per_byte, 3);
     let Some(on) = &book.on else {
@@ -133,8 +132,51 @@ fn book_sentence(book: &HeldOut) -> String {
     out
 }
 
-/// The outcome over many books.
-fn books_sentence(books: &[HeldOut]) -> String {
+fn few_books(books: &[HeldOut]) -> String {
+    let learning = books.iter().any(|book| book.on.is_some());
+    let (mut bits, mut gains) = (Vec::new(), Vec::new());
+    for book in books {
+        let (name, off) = (escape(&book.book), fixed(book.off.bits_per_byte, 3));
+        match &book.on {
+            Some(on) => {
+                let on = fixed(on.bits_per_byte, 3);
+                bits.push(format!("<b>{on}</b> and <b>{off}</b> (<i>{name}</i>)"));
+            }
+            None => bits.push(format!("<b>{off}</b> (<i>{name}</i>)")),
+        }
+        let rows = book.rows();
+        if let Some(gain) = rows.last().map(Row::gain).filter(|gain| gain.is_finite()) {
+            let change = signed(-gain, 3);
+            gains.push((
+                format!("<b>{change}</b> (<i>{name}</i>)"),
+                last_name(rows.len()),
+            ));
+        }
+    }
+    let how = if learning {
+        ", with test-time training on and off"
+    } else {
+        ""
+    };
+    let bits = bits.join(", ");
+    let mut out = format!(" On held-out books it needs{how}, in bits per byte: {bits}.");
+    if let Some((_, last)) = gains.first() {
+        let last = *last;
+        let gains = gains
+            .iter()
+            .map(|gain| gain.0.as_str())
+            .collect::<Vec<_>>()
+            .join(", ");
+        let _ = write!(
+            out,
+            " By the {last} of the sequence, learning while reading changed the loss in nats per token by {gains}."
+        );
+    }
+    out
+}
+
+/// Means over many books.
+fn many_books(books: &[HeldOut]) -> String {
     let bits = |curve: &Curve| curve.bits_per_byte;
     let learning = books.iter().filter(|book| book.on.is_some());
     let on: Vec<f64> = learning
@@ -197,6 +239,8 @@ struct Training<'a> {
     /// The finite ones of the losses.
     losses: Vec<Point>,
     smoothed: Vec<Point>,
+    /// Losses above it leave the plot.
+    ceiling: f64,
 }
 
 impl<'a> Training<'a> {
@@ -206,10 +250,12 @@ impl<'a> Training<'a> {
         let losses = records.iter().map(|p| (p.step as f64, p.loss));
         let losses: Vec<_> = losses.filter(|p| p.1.is_finite()).collect();
         let smoothed = series::smooth(&losses);
+        let ceiling = series::ceiling(&losses);
         Self {
             records,
             losses,
             smoothed,
+            ceiling,
         }
     }
 
@@ -237,14 +283,10 @@ impl<'a> Training<'a> {
             let _ = write!(out, ", thin as recorded, thick as the mean over {records}");
         }
         out.push_str(". Bottom: learning rate.");
-        if self
-            .losses
-            .iter()
-            .any(|p| p.1 > series::ceiling(&self.losses))
-        {
+        if self.losses.iter().any(|p| p.1 > self.ceiling) {
             out.push_str(" Rare spikes go beyond the top of the plot.");
         }
-        out.push_str(" Point at the plot to read values.</p>\n");
+        out.push_str("<span class=\"pointer\"> Point at the plot to read values.</span></p>\n");
         out
     }
 
@@ -254,9 +296,8 @@ impl<'a> Training<'a> {
         let raw = series::envelope(&self.losses, bins);
         let picks = series::spread(self.smoothed.len(), 2 * bins);
         let smoothed: Vec<_> = picks.into_iter().map(|i| self.smoothed[i]).collect();
-        let ceiling = series::ceiling(&self.losses);
-        let heights = raw.iter().map(|p| p.1.min(ceiling));
-        let y = Scale::covering(heights, 5);
+        let heights = raw.iter().map(|p| p.1.min(self.ceiling));
+        let y = Scale::covering(heights, 7);
         let mut marks = vec![Mark::Line("raw", raw), Mark::Line("on", smoothed)];
         if let [only] = self.losses[..] {
             marks = vec![Mark::Dots("on", vec![only])];

@@ -6,9 +6,11 @@ use super::series::Point;
 use super::text::{escape, fixed, thousands};
 
 const LEFT: f64 = 42.0;
-const RIGHT: f64 = 10.0;
+const RIGHT: f64 = 16.0;
 /// Room above a panel, for its label.
-const ABOVE: f64 = 24.0;
+const ABOVE: f64 = 27.0;
+/// Room between two panels.
+const BETWEEN: f64 = 14.0;
 /// Room below the last panel, for the labels of the x axis.
 const BELOW: f64 = 38.0;
 /// Width of a digit of a label.
@@ -133,8 +135,8 @@ pub fn whole_ticks(from: u64, to: u64, count: usize) -> Vec<u64> {
 impl Chart {
     /// The chart as an `<svg>` element.
     pub fn svg(&self) -> String {
-        let panels: f64 = self.panels.iter().map(|p| p.height + ABOVE).sum();
-        let height = panels + BELOW;
+        let panels: f64 = self.panels.iter().map(|p| p.height + ABOVE + BETWEEN).sum();
+        let height = panels - BETWEEN + BELOW;
         let (class, label) = (self.class, escape(&self.label));
         let mut out = format!(
             r#"<svg class="chart {class}" viewBox="0 0 {} {}" role="img" aria-label="{label}">"#,
@@ -145,8 +147,9 @@ impl Chart {
         for panel in &self.panels {
             top += ABOVE;
             self.panel(&mut out, panel, top);
-            top += panel.height;
+            top += panel.height + BETWEEN;
         }
+        top -= BETWEEN;
         self.x_axis(&mut out, top);
         for hover in &self.hovers {
             self.hover(&mut out, hover, top);
@@ -173,12 +176,14 @@ impl Chart {
             top + panel.height * (1.0 - share)
         };
         let (left, right) = (px(LEFT), px(self.width - RIGHT));
-        text(out, "name", 0.0, top - 10.0, &panel.label);
+        text(out, "name", 0.0, top - 13.0, &panel.label);
         for tick in scale.ticks() {
             let at = px(y(tick));
+            let zero = low < 0.0 && tick.abs() < scale.step / 2.0;
+            let class = if zero { "axis" } else { "grid" };
             let _ = write!(
                 out,
-                r#"<line class="grid" x1="{left}" x2="{right}" y1="{at}" y2="{at}"/>"#
+                r#"<line class="{class}" x1="{left}" x2="{right}" y1="{at}" y2="{at}"/>"#
             );
             let label = fixed(tick, scale.decimals());
             text(out, "tick y", LEFT - 6.0, y(tick) + 3.5, &label);

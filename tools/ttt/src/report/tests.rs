@@ -129,10 +129,10 @@ fn says_the_outcome_in_words() {
             "98.3 million tokens",
             "2 h 14 min",
             "12,000 tokens per second",
-            "Middlemarch it needs",
-            "by the last eighth",
-            "lowered the loss by 0.063 nats",
-            "raised the loss by 0.018 nats",
+            "1.740 and 1.755 (Middlemarch)",
+            "By the last eighth",
+            "−0.063 (Middlemarch)",
+            "+0.018 (Emma)",
         ] {
             assert!(lead.contains(part), "{part} in {lead}");
         }
@@ -179,7 +179,7 @@ fn text_from_outside_stays_text() {
     check(&report.html(), |page| {
         assert_eq!(
             all_text(page.root()).matches(shown).count(),
-            2 + 2 + 1 + 3 + 2
+            2 + 2 + 1 + 4 + 2
         );
         assert!(page.descendants().all(|n| n.attribute("onclick").is_none()));
     });
@@ -287,7 +287,18 @@ fn a_static_model_has_one_line() {
 }
 
 #[test]
-fn many_books_are_summed_up() {
+fn one_book_and_many_books_are_summed_up() {
+    for (book, change) in [
+        (0, "lowered the loss by 0.063"),
+        (2, "raised the loss by 0.018"),
+    ] {
+        let mut one = report(10);
+        one.heldout = vec![one.heldout.swap_remove(book)];
+        check(&one.html(), |page| {
+            let lead = all_text(find(page, "lead")[0]);
+            assert!(lead.contains(change), "{change} in {lead}");
+        });
+    }
     let mut many = report(10);
     many.heldout.extend(report(10).heldout);
     check(&many.html(), |page| {
