@@ -98,7 +98,11 @@ impl Eval {
             Some(t) => t,
             None => trained_length(&self.model)?.unwrap_or(SEQUENCE_LENGTH),
         };
-        if let Some(ttt) = model.config.ttt.as_ref().filter(|_| readings.contains(&true))
+        if let Some(ttt) = model
+            .config
+            .ttt
+            .as_ref()
+            .filter(|_| readings.contains(&true))
             && sequence_length < ttt.mini_batch_size
         {
             eprintln!(
@@ -108,10 +112,14 @@ impl Eval {
             );
         }
         let corpus = Corpus::open(&self.texts, &tokenizer, &crate::cache::cache_dir())?;
-        corpus.warnings().iter().for_each(|w| eprintln!("warning: {w}"));
+        corpus
+            .warnings()
+            .iter()
+            .for_each(|w| eprintln!("warning: {w}"));
 
         let targets = |book: &Book| self.targets(book) * readings.len();
-        let bar = crate::output::token_bar(corpus.books().iter().map(targets).sum::<usize>() as u64);
+        let bar =
+            crate::output::token_bar(corpus.books().iter().map(targets).sum::<usize>() as u64);
         let mut books = vec![];
         for book in corpus.books() {
             let mut losses = Losses {
@@ -185,7 +193,14 @@ impl Eval {
         let workers = Workers::new(crate::args::threads(self.threads), sequences)?;
         let before = bar.position();
         let progress = |done: usize| bar.set_position(before + done as u64);
-        let read = evaluate(model, tokenizer, book.tokens(), options, &workers, &progress);
+        let read = evaluate(
+            model,
+            tokenizer,
+            book.tokens(),
+            options,
+            &workers,
+            &progress,
+        );
         // of several workers, the last to say is not always the one with most done
         bar.set_position(before + self.targets(book) as u64);
         read
@@ -203,7 +218,9 @@ fn trained_length(folder: &Path) -> Result<Option<usize>> {
         return Ok(None);
     };
     let training: Training = serde_json::from_str(&json).map_err(|e| Error::File {
-        message: format!("does not say what the model was trained on ({e}); remove it, or pass --sequence-length"),
+        message: format!(
+            "does not say what the model was trained on ({e}); remove it, or pass --sequence-length"
+        ),
         path,
     })?;
     Ok(training.sequence_length)
@@ -233,38 +250,79 @@ impl Report {
         };
         let width = 9 * titles.len();
         let titles: String = titles.iter().map(|t| format!("{t:>9}")).collect();
-        let name_width = self.books.iter().map(|b| b.name.chars().count()).max().unwrap_or(0).max(8);
-        let cells = |numbers: &[f64]| -> String { numbers.iter().map(|x| format!("{x:>9.4}")).collect() };
+        let name_width = self
+            .books
+            .iter()
+            .map(|b| b.name.chars().count())
+            .max()
+            .unwrap_or(0)
+            .max(8);
+        let cells =
+            |numbers: &[f64]| -> String { numbers.iter().map(|x| format!("{x:>9.4}")).collect() };
         let mut text = String::new();
         let mut line = |l: String| writeln!(text, "{}", l.trim_end()).expect("a string takes all");
 
-        line(format!("{:name_width$}  {:>9}  {:>width$}  {:>width$}", "", "", "nats/token", "bits/byte"));
-        line(format!("{:name_width$}  {:>9}  {titles}  {titles}", "book", "tokens"));
+        line(format!(
+            "{:name_width$}  {:>9}  {:>width$}  {:>width$}",
+            "", "", "nats/token", "bits/byte"
+        ));
+        line(format!(
+            "{:name_width$}  {:>9}  {titles}  {titles}",
+            "book", "tokens"
+        ));
         let all = (self.books.len() > 1).then_some(&self.all);
         for book in self.books.iter().chain(all) {
             let tokens = book.each().next().map_or(0, |e| e.tokens);
             let nats = cells(&book.columns(|e| Some(e.nats_per_token)));
             let bits = cells(&book.columns(|e| Some(e.bits_per_byte)));
-            line(format!("{:name_width$}  {tokens:>9}  {nats}  {bits}", book.name));
+            line(format!(
+                "{:name_width$}  {tokens:>9}  {nats}  {bits}",
+                book.name
+            ));
         }
 
         line(String::new());
-        line(format!("{:name_width$}  {:>9}  {:>width$}", "", "", "nats/token"));
-        line(format!("{:name_width$}  {:>9}  {titles}", "position", "tokens"));
-        for (i, bucket) in self.all.each().next().iter().flat_map(|e| e.by_position.iter().enumerate()) {
+        line(format!(
+            "{:name_width$}  {:>9}  {:>width$}",
+            "", "", "nats/token"
+        ));
+        line(format!(
+            "{:name_width$}  {:>9}  {titles}",
+            "position", "tokens"
+        ));
+        for (i, bucket) in self
+            .all
+            .each()
+            .next()
+            .iter()
+            .flat_map(|e| e.by_position.iter().enumerate())
+        {
             let position = format!("{}..{}", bucket.from, bucket.to);
-            let nats = cells(&self.all.columns(|e| e.by_position.get(i).map(|b| b.nats_per_token)));
-            line(format!("{position:name_width$}  {:>9}  {nats}", bucket.tokens));
+            let nats = cells(
+                &self
+                    .all
+                    .columns(|e| e.by_position.get(i).map(|b| b.nats_per_token)),
+            );
+            line(format!(
+                "{position:name_width$}  {:>9}  {nats}",
+                bucket.tokens
+            ));
         }
 
         line(String::new());
         let speed = |learning: &str, e: &Option<Evaluation>| {
             let e = e.as_ref()?;
-            Some(format!(", learning {learning} {:.0} tokens/s", e.tokens_per_second))
+            Some(format!(
+                ", learning {learning} {:.0} tokens/s",
+                e.tokens_per_second
+            ))
         };
         let speeds = [speed("on", &self.all.on), speed("off", &self.all.off)];
         let speeds: String = speeds.into_iter().flatten().collect();
-        line(format!("sequences of {} tokens, {}{speeds}", self.sequence_length, self.dtype));
+        line(format!(
+            "sequences of {} tokens, {}{speeds}",
+            self.sequence_length, self.dtype
+        ));
         text
     }
 }

@@ -111,7 +111,8 @@ impl Generate {
         let prompt = tokenizer.encode(&self.prompt()?)?;
         // a session stays in one thread; its operations use the worker's pool
         let workers = Workers::new(crate::args::threads(self.threads), 1)?;
-        let write = |prompt: &Vec<u32>| self.write(&model, &tokenizer, prompt, learn, sampler.clone());
+        let write =
+            |prompt: &Vec<u32>| self.write(&model, &tokenizer, prompt, learn, sampler.clone());
         let report = workers.map(&[prompt], write).remove(0)?;
         if self.json {
             return crate::output::write_json(&report);
@@ -186,7 +187,13 @@ impl Generate {
                 failed = crate::output::write_out(text).err();
             }
         };
-        let text = generate(&mut session, tokenizer, self.max_tokens, &mut sampler, &mut on_text)?;
+        let text = generate(
+            &mut session,
+            tokenizer,
+            self.max_tokens,
+            &mut sampler,
+            &mut on_text,
+        )?;
         if let Some(e) = failed {
             return Err(e);
         }

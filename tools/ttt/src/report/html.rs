@@ -101,7 +101,7 @@ fn summary(report: &Report, training: &Training) -> String {
         let records = plural(lost, "record");
         let _ = writeln!(
             out,
-            r#"<p class="warn">The loss is not a finite number in {records}{end}. They are left out of the curve and of the means.</p>"#
+            r#"<p class="warn">The loss is not a finite number in {records}{end}. The curve and the means leave that out.</p>"#
         );
     }
     out
@@ -249,8 +249,8 @@ impl<'a> Training<'a> {
         records.sort_by_key(|p| p.step);
         let losses = records.iter().map(|p| (p.step as f64, p.loss));
         let losses: Vec<_> = losses.filter(|p| p.1.is_finite()).collect();
-        let smoothed = series::smooth(&losses);
         let ceiling = series::ceiling(&losses);
+        let smoothed = series::smooth(&losses, ceiling);
         Self {
             records,
             losses,
@@ -284,7 +284,9 @@ impl<'a> Training<'a> {
         }
         out.push_str(". Bottom: learning rate.");
         if self.losses.iter().any(|p| p.1 > self.ceiling) {
-            out.push_str(" Rare spikes go beyond the top of the plot.");
+            out.push_str(
+                " Rare spikes go beyond the top of the plot and count only up to it in the mean.",
+            );
         }
         out.push_str("<span class=\"pointer\"> Point at the plot to read values.</span></p>\n");
         out

@@ -38,12 +38,12 @@ pub fn reach(len: usize) -> usize {
 }
 
 /// The moving mean. The window shrinks at the start, where the loss falls fast, and is cut off at
-/// the end, where it hardly moves.
-pub fn smooth(points: &[Point]) -> Vec<Point> {
+/// the end, where it hardly moves. Values above `ceiling` count as `ceiling`.
+pub fn smooth(points: &[Point], ceiling: f64) -> Vec<Point> {
     let reach = reach(points.len());
     let mut sums = vec![0.0];
     for (i, p) in points.iter().enumerate() {
-        sums.push(sums[i] + p.1);
+        sums.push(sums[i] + p.1.min(ceiling));
     }
     let mean = |i: usize| {
         let left = reach.min(i);
@@ -62,7 +62,7 @@ pub fn ceiling(points: &[Point]) -> f64 {
     };
     let common = values[(values.len() - 1) * 99 / 100];
     let first = points[0].1;
-    let limit = (2.0 * common).max(1.2 * first);
+    let limit = 1.2 * common.max(first);
     if limit > 0.0 {
         highest.min(limit)
     } else {

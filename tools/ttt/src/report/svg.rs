@@ -3,9 +3,9 @@
 use std::fmt::Write;
 
 use super::series::Point;
-use super::text::{escape, fixed, thousands};
+use super::text::{escape, fixed, scientific, thousands};
 
-const LEFT: f64 = 42.0;
+const LEFT: f64 = 46.0;
 const RIGHT: f64 = 16.0;
 /// Room above a panel, for its label.
 const ABOVE: f64 = 27.0;
@@ -84,11 +84,10 @@ impl Scale {
             let (low, high) = b.unwrap_or((v, v));
             Some((v.min(low), v.max(high)))
         });
-        let (low, mut high) = bounds.unwrap_or((0.0, 1.0));
-        if high - low <= 1e-9 * high.abs().max(1e-3) {
-            high = low + 0.1 * low.abs().max(1e-3);
-        }
-        let step = nice((high - low) / steps as f64);
+        let (low, high) = bounds.unwrap_or((0.0, 1.0));
+        // Not so fine that the axis shows noise only, or that its labels need more room.
+        let finest = (2e-3 * low.abs().max(high.abs())).max(1e-3);
+        let step = nice(((high - low) / steps as f64).max(finest));
         let first = (low / step + 1e-6).floor();
         let last = (high / step - 1e-6).ceil().max(first + 1.0);
         Self {
@@ -107,7 +106,7 @@ impl Scale {
     }
 
     fn decimals(&self) -> usize {
-        (-(self.step.log10() + 1e-6).floor()).clamp(0.0, 9.0) as usize
+        (-(self.step.log10() + 1e-6).floor()).clamp(0.0, 3.0) as usize
     }
 }
 
@@ -185,7 +184,10 @@ impl Chart {
                 out,
                 r#"<line class="{class}" x1="{left}" x2="{right}" y1="{at}" y2="{at}"/>"#
             );
-            let label = fixed(tick, scale.decimals());
+            let label = match tick.abs() {
+                0.0..1e5 => fixed(tick, scale.decimals()),
+                _ => scientific(tick),
+            };
             text(out, "tick y", LEFT - 6.0, y(tick) + 3.5, &label);
         }
         let place = |p: &Point| (self.x(p.0), y(p.1));
