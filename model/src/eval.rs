@@ -72,7 +72,8 @@ impl Evaluation {
         let mut parts = parts.into_iter();
         let mut all = parts.next()?.clone();
         for part in parts {
-            let nats = all.nats_per_token * all.tokens as f64 + part.nats_per_token * part.tokens as f64;
+            let nats =
+                all.nats_per_token * all.tokens as f64 + part.nats_per_token * part.tokens as f64;
             all.tokens += part.tokens;
             all.bytes += part.bytes;
             all.seconds += part.seconds;
@@ -83,7 +84,8 @@ impl Evaluation {
                 match all.by_position.iter_mut().find(|b| b.from == bucket.from) {
                     None => all.by_position.push(bucket.clone()),
                     Some(b) => {
-                        let nats = b.nats_per_token * b.tokens as f64 + bucket.nats_per_token * bucket.tokens as f64;
+                        let nats = b.nats_per_token * b.tokens as f64
+                            + bucket.nats_per_token * bucket.tokens as f64;
                         b.tokens += bucket.tokens;
                         b.nats_per_token = nats / b.tokens as f64;
                     }
@@ -114,6 +116,9 @@ pub fn evaluate(
     if buckets == 0 || buckets > t {
         let message = format!("must be at least 1 and at most the sequence length {t}");
         return Err(Error::setting("buckets", buckets, message));
+    }
+    if options.max_tokens == Some(0) {
+        return Err(Error::setting("max_tokens", 0, "must be at least 1"));
     }
     let most = options.max_tokens.unwrap_or(usize::MAX).saturating_add(1);
     let tokens = &tokens[..tokens.len().min(most)];

@@ -144,7 +144,9 @@ impl Session {
         let (inputs, targets) = (&known[..known.len() - 1], &known[1..]);
         let mut at = 0;
         while at < inputs.len() {
-            let end = inputs.len().min(at.saturating_add(self.chunk - self.targets.len()));
+            let end = inputs
+                .len()
+                .min(at.saturating_add(self.chunk - self.targets.len()));
             losses.extend(self.advance(&inputs[at..end], &targets[at..end])?);
             at = end;
         }

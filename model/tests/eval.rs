@@ -18,7 +18,8 @@ fn small() -> Model {
     Model::random(&config, 1, DType::F64).expect("a model")
 }
 
-const TEXT: &str = "It is a truth universally acknowledged, that a naïve reader must be in want of a good book.";
+const TEXT: &str =
+    "It is a truth universally acknowledged, that a naïve reader must be in want of a good book.";
 
 fn tokens() -> Vec<u32> {
     TEXT.bytes().map(u32::from).collect()
@@ -26,7 +27,14 @@ fn tokens() -> Vec<u32> {
 
 fn run(options: &EvalOptions, threads: usize) -> Result<Evaluation> {
     let workers = Workers::new(threads, threads)?;
-    evaluate(&small(), &Tokenizer::bytes(), &tokens(), options, &workers, &|_| {})
+    evaluate(
+        &small(),
+        &Tokenizer::bytes(),
+        &tokens(),
+        options,
+        &workers,
+        &|_| {},
+    )
 }
 
 const OPTIONS: EvalOptions = EvalOptions {
@@ -46,7 +54,10 @@ fn equals_reading() -> Result<()> {
             let ids = &tokens[start..tokens.len().min(start + 21)];
             let weights = model.weights.map(|_, w| Var::constant(w.clone()));
             let net = Net::new(&model.config, weights, ids.len())?;
-            let reading = Reading { learn, ..Reading::default() };
+            let reading = Reading {
+                learn,
+                ..Reading::default()
+            };
             losses.push(net.read(ids, &reading)?.nll.to_f64s());
         }
         let all = losses.concat();
@@ -59,7 +70,11 @@ fn equals_reading() -> Result<()> {
         // the last sequence is shorter and counts where it is
         let last = losses.last().expect("some").len();
         assert!(last > 6 && last < 13);
-        let edges: Vec<_> = evaluation.by_position.iter().map(|b| (b.from, b.to)).collect();
+        let edges: Vec<_> = evaluation
+            .by_position
+            .iter()
+            .map(|b| (b.from, b.to))
+            .collect();
         assert_eq!(edges, [(0, 6), (6, 13), (13, 20)]);
         for b in &evaluation.by_position {
             let part: Vec<f64> = losses
@@ -77,10 +92,31 @@ fn equals_reading() -> Result<()> {
 
 #[test]
 fn learning_makes_a_difference_after_the_first_mini_batch() -> Result<()> {
-    let (on, off) = (run(&OPTIONS, 1)?, run(&EvalOptions { learn: false, ..OPTIONS }, 1)?);
+    let (on, off) = (
+        run(&OPTIONS, 1)?,
+        run(
+            &EvalOptions {
+                learn: false,
+                ..OPTIONS
+            },
+            1,
+        )?,
+    );
     assert!((on.nats_per_token - off.nats_per_token).abs() > 1e-3);
-    let five = EvalOptions { buckets: 5, ..OPTIONS };
-    let (on, off) = (run(&five, 1)?, run(&EvalOptions { learn: false, ..five }, 1)?);
+    let five = EvalOptions {
+        buckets: 5,
+        ..OPTIONS
+    };
+    let (on, off) = (
+        run(&five, 1)?,
+        run(
+            &EvalOptions {
+                learn: false,
+                ..five
+            },
+            1,
+        )?,
+    );
     let first = on.by_position[0].nats_per_token - off.by_position[0].nats_per_token;
     assert!(first.abs() < 1e-12);
     Ok(())
@@ -109,7 +145,14 @@ fn the_first_tokens_alone_and_progress() -> Result<()> {
         most.fetch_max(done, Ordering::Relaxed);
     };
     let workers = Workers::new(2, 2)?;
-    evaluate(&small(), &Tokenizer::bytes(), &tokens(), &OPTIONS, &workers, &progress)?;
+    evaluate(
+        &small(),
+        &Tokenizer::bytes(),
+        &tokens(),
+        &OPTIONS,
+        &workers,
+        &progress,
+    )?;
     assert_eq!(most.into_inner(), tokens().len() - 1);
     Ok(())
 }
@@ -117,7 +160,16 @@ fn the_first_tokens_alone_and_progress() -> Result<()> {
 #[test]
 fn several_texts_as_one() -> Result<()> {
     let (model, tokens, workers) = (small(), tokens(), Workers::new(1, 1)?);
-    let part = |ids: &[u32]| evaluate(&model, &Tokenizer::bytes(), ids, &OPTIONS, &workers, &|_| {});
+    let part = |ids: &[u32]| {
+        evaluate(
+            &model,
+            &Tokenizer::bytes(),
+            ids,
+            &OPTIONS,
+            &workers,
+            &|_| {},
+        )
+    };
     // cut where a sequence ends: the parts are the whole; the shorter one has no last bucket
     let (a, b, whole) = (part(&tokens[..6])?, part(&tokens[..41])?, part(&tokens)?);
     let (c, d) = (part(&tokens[..61])?, part(&tokens[60..])?);
@@ -139,10 +191,22 @@ fn several_texts_as_one() -> Result<()> {
 #[test]
 fn options_that_cannot_work_are_errors() -> Result<()> {
     let wrong = [
-        EvalOptions { sequence_length: 0, ..OPTIONS },
-        EvalOptions { buckets: 0, ..OPTIONS },
-        EvalOptions { buckets: 21, ..OPTIONS },
-        EvalOptions { max_tokens: Some(0), ..OPTIONS },
+        EvalOptions {
+            sequence_length: 0,
+            ..OPTIONS
+        },
+        EvalOptions {
+            buckets: 0,
+            ..OPTIONS
+        },
+        EvalOptions {
+            buckets: 21,
+            ..OPTIONS
+        },
+        EvalOptions {
+            max_tokens: Some(0),
+            ..OPTIONS
+        },
     ];
     for options in wrong {
         assert!(run(&options, 1).is_err(), "{options:?}");

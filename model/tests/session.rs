@@ -11,7 +11,11 @@ const B: usize = 4;
 
 /// A small model in f64: `layers` blocks of which the last `fast` are fast, window `k` (0: full attention).
 fn model(layers: usize, fast: usize, k: usize) -> Model {
-    let window = if k == 0 { "null".to_string() } else { k.to_string() };
+    let window = if k == 0 {
+        "null".to_string()
+    } else {
+        k.to_string()
+    };
     let config = format!(
         r#"{{"vocab_size": 11, "hidden_size": 8, "intermediate_size": 12, "num_hidden_layers": {layers},
             "num_attention_heads": 2, "num_key_value_heads": 1, "sliding_window": {window},
@@ -32,13 +36,19 @@ fn ids(count: usize) -> Vec<u32> {
 fn expected(model: &Model, ids: &[u32], learn: bool) -> Vec<f64> {
     let weights = model.weights.map(|_, w| Var::constant(w.clone()));
     let net = Net::new(&model.config, weights, ids.len()).expect("a net");
-    let reading = Reading { learn, ..Reading::default() };
+    let reading = Reading {
+        learn,
+        ..Reading::default()
+    };
     net.read(ids, &reading).expect("losses").nll.to_f64s()
 }
 
 fn worst(a: &[f64], b: &[f64]) -> f64 {
     assert_eq!(a.len(), b.len());
-    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max)
+    a.iter()
+        .zip(b)
+        .map(|(a, b)| (a - b).abs())
+        .fold(0.0, f64::max)
 }
 
 /// Every shape of model that takes another path: static, one and several fast layers, all layers fast; windows below, at and
@@ -46,7 +56,9 @@ fn worst(a: &[f64], b: &[f64]) -> f64 {
 fn models() -> impl Iterator<Item = Model> {
     let shapes = [(2, 0), (2, 1), (3, 2), (2, 2)];
     let windows = [1, 3, B, 9, 100, 0];
-    shapes.into_iter().flat_map(move |(l, s)| windows.map(|k| model(l, s, k)))
+    shapes
+        .into_iter()
+        .flat_map(move |(l, s)| windows.map(|k| model(l, s, k)))
 }
 
 #[test]
@@ -64,7 +76,11 @@ fn losses_do_not_depend_on_the_cuts() -> Result<()> {
                         losses.extend(session.read(part)?);
                     }
                     let worst = worst(&losses, &expected);
-                    assert!(worst < 1e-10, "cut {cut}, {count} tokens, learn {learn}: {worst:e} {:?}", model.config);
+                    assert!(
+                        worst < 1e-10,
+                        "cut {cut}, {count} tokens, learn {learn}: {worst:e} {:?}",
+                        model.config
+                    );
                     assert_eq!(session.position(), count);
                 }
             }
@@ -111,7 +127,12 @@ fn long_calls_are_cut_into_chunks() -> Result<()> {
     for (learn, k) in [(true, 9), (false, 9), (true, 0)] {
         let mut model = model(2, 1, k);
         // 600 steps with a high rate are chaotic: they make 1e-3 of a rounding error
-        model.config.ttt.as_mut().expect("a fast model").inner_learning_rate = 0.01;
+        model
+            .config
+            .ttt
+            .as_mut()
+            .expect("a fast model")
+            .inner_learning_rate = 0.01;
         let ids = ids(2500);
         let expected = expected(&model, &ids, learn);
         let mut session = Session::new(&model, learn)?;
@@ -128,7 +149,10 @@ fn learning_changes_losses_and_fast_weights() -> Result<()> {
     let (model, ids) = (model(3, 2, 6), ids(20));
     let (mut on, mut off) = (Session::new(&model, true)?, Session::new(&model, false)?);
     let (a, b) = (on.read(&ids)?, off.read(&ids)?);
-    assert!(worst(&a[..B], &b[..B]) < 1e-12, "the first mini-batch has learned nothing yet");
+    assert!(
+        worst(&a[..B], &b[..B]) < 1e-12,
+        "the first mini-batch has learned nothing yet"
+    );
     assert!(worst(&a[B..], &b[B..]) > 1e-3);
     let weights = |s: &Session| s.fast()[1].gate.to_f64s();
     let before = model.weights.fast()[1].gate.to_f64s();
@@ -149,7 +173,11 @@ fn state_stops_growing() -> Result<()> {
             if i < 5 * B {
                 most = most.max(session.state_len());
             }
-            assert!(session.state_len() <= most, "{} numbers at token {i}", session.state_len());
+            assert!(
+                session.state_len() <= most,
+                "{} numbers at token {i}",
+                session.state_len()
+            );
         }
         // fast weights, 3 + 2 caches of k - 1 keys and values of 4 numbers (the suffix has two, live and at the start), and h
         let state = 2 * 3 * 8 * 12 + (2 + 1 + 1) * (k - 1) * 2 * 4 + B * 8;
@@ -165,20 +193,34 @@ fn mistakes_are_errors_that_say_what_to_do() -> Result<()> {
     assert!(session.logits().is_err());
     assert!(session.read(&[])?.is_empty());
     let error = session.read(&[1, 11]).unwrap_err().to_string();
-    assert!(error.contains("token id = 11") && error.contains("vocabulary 0..11"), "{error}");
+    assert!(
+        error.contains("token id = 11") && error.contains("vocabulary 0..11"),
+        "{error}"
+    );
     // nothing of the above was read
     assert_eq!(session.position(), 0);
     assert_eq!(session.read(&ids(10))?.len(), 9);
     session.logits()?;
     let error = session.read(&[1]).unwrap_err().to_string();
-    assert!(error.contains("tokens = 11") && error.contains("10 tokens"), "{error}");
+    assert!(
+        error.contains("tokens = 11") && error.contains("10 tokens"),
+        "{error}"
+    );
 
     let mut broken = model(2, 1, 4);
-    broken.config.ttt.as_mut().expect("a fast model").mini_batch_size = usize::MAX;
+    broken
+        .config
+        .ttt
+        .as_mut()
+        .expect("a fast model")
+        .mini_batch_size = usize::MAX;
     assert!(Session::new(&broken, true).is_err());
     broken.weights.norm.scale_assign(1e308).expect("floats");
     broken.weights.embed.scale_assign(1e308).expect("floats");
-    let error = Session::new(&broken, false)?.read(&ids(4)).unwrap_err().to_string();
+    let error = Session::new(&broken, false)?
+        .read(&ids(4))
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("loss of token 1 is not finite"), "{error}");
     Ok(())
 }
@@ -193,9 +235,14 @@ fn generating_repeats_and_reads_what_it_writes() -> Result<()> {
     let write = |seed: u64| {
         let mut session = Session::new(&model, true)?;
         session.read(&prompt)?;
-        let mut sampler = Sampler::new(Sampling { seed, ..Sampling::default() })?;
+        let mut sampler = Sampler::new(Sampling {
+            seed,
+            ..Sampling::default()
+        })?;
         let mut pieces = String::new();
-        let text = generate(&mut session, &tokenizer, 21, &mut sampler, &mut |piece| pieces.push_str(piece))?;
+        let text = generate(&mut session, &tokenizer, 21, &mut sampler, &mut |piece| {
+            pieces.push_str(piece)
+        })?;
         assert_eq!(text, pieces);
         Ok::<_, model::Error>((text, session))
     };
@@ -204,6 +251,9 @@ fn generating_repeats_and_reads_what_it_writes() -> Result<()> {
     assert_eq!(text, write(1)?.0);
     assert_ne!(text, write(2)?.0);
     // what is written is learned from as if it had been read
-    assert_ne!(session.fast()[0].up.to_f64s(), model.weights.fast()[0].up.to_f64s());
+    assert_ne!(
+        session.fast()[0].up.to_f64s(),
+        model.weights.fast()[0].up.to_f64s()
+    );
     Ok(())
 }

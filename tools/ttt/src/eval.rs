@@ -18,12 +18,12 @@ const SEQUENCE_LENGTH: usize = 1024;
 /// `ttt eval`.
 #[derive(clap::Args)]
 #[command(after_help = "\
-Each book is cut into sequences that do not overlap, and each sequence is read from nothing, so the model knows no more
-than what stands in front of a token in its sequence. The loss of a token is taken before the model learns from it.
-Gain is the loss with learning off minus the loss with learning on: above 0, learning while reading helps.
+Each book is cut into sequences that do not overlap, and each sequence is read from nothing. The
+loss of a token is taken before the model learns from it. Gain is the loss with learning off minus
+the loss with learning on: above 0, learning while reading helps.
 
 Examples:
-  ttt eval --model runs/ttt-e2e-1/model                                the shipped held-out books
+  ttt eval --model runs/ttt-e2e-1/model              the shipped held-out books
   ttt eval --model runs/ttt-e2e-1/model book.txt --sequence-length 8192
   ttt eval --model runs/ttt-e2e-1/model --max-tokens 10000 --json > losses.json")]
 pub struct Eval {
@@ -122,6 +122,13 @@ impl Eval {
             crate::output::token_bar(corpus.books().iter().map(targets).sum::<usize>() as u64);
         let mut books = vec![];
         for book in corpus.books() {
+            if book.tokens().len() < 2 && corpus.books().len() > 1 {
+                eprintln!(
+                    "warning: {} is a single token, which leaves nothing to predict; it is left out",
+                    book.name
+                );
+                continue;
+            }
             let mut losses = Losses {
                 name: book.name.clone(),
                 on: None,

@@ -19,13 +19,14 @@ const PIECE: usize = 256;
 /// `ttt generate`.
 #[derive(clap::Args)]
 #[command(after_help = "\
-The model reads the prompt, learning from it, and then writes on from there, learning from what it writes as well. Only
-what it writes goes to standard output. However long the prompt, a model with a sliding window reads it in constant memory.
+The model reads the prompt, learning from it, and then writes on from there, learning from what it
+writes as well. Only what it writes goes to standard output. A model with a sliding window needs no
+more memory for a longer prompt.
 
 Examples:
   ttt generate --model runs/ttt-e2e-1/model \"It was a dark night, and\"
   ttt generate --model runs/ttt-e2e-1/model --prompt-file chapter.txt --max-tokens 500 --seed 7
-  zcat data/books/heldout/carroll_alice.txt.gz | ttt generate --model runs/ttt-e2e-1/model - --ttt off")]
+  zcat book.txt.gz | ttt generate --model runs/ttt-e2e-1/model - --ttt off")]
 pub struct Generate {
     /// Model folder: config.json, model.safetensors and tokenizer.json
     #[arg(long)]

@@ -72,14 +72,7 @@ fn summary(report: &Report, training: &Training) -> String {
             );
         }
         out.push('.');
-        if let (Some(first), Some(last)) = (training.losses.first(), training.smoothed.last()) {
-            let _ = write!(
-                out,
-                " The training loss went from {} to <b>{}</b> nats per token.",
-                fixed(first.1, 3),
-                fixed(last.1, 3),
-            );
-        }
+        out.push_str(&training.outcome());
     } else {
         out.push_str(" No training was recorded.");
     }
@@ -265,6 +258,22 @@ impl<'a> Training<'a> {
         let mut speeds: Vec<f64> = speeds.filter(|v| v.is_finite() && *v > 0.0).collect();
         speeds.sort_by(f64::total_cmp);
         speeds.get(speeds.len() / 2).copied()
+    }
+
+    /// The loss at the start and at the end.
+    fn outcome(&self) -> String {
+        let (Some(first), Some(last)) = (self.losses.first(), self.smoothed.last()) else {
+            return String::new();
+        };
+        let (start, end) = (fixed(first.1, 3), fixed(last.1, 3));
+        if self.losses.len() == 1 {
+            return format!(" The training loss was <b>{end}</b> nats per token.");
+        }
+        let over = match series::reach(self.losses.len()) {
+            0 => String::new(),
+            n => format!(" (mean over the last {})", plural(n + 1, "record")),
+        };
+        format!(" The training loss went from {start} to <b>{end}</b> nats per token{over}.")
     }
 
     fn section(&self) -> String {

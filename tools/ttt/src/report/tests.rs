@@ -80,12 +80,11 @@ fn check(html: &str, look: impl FnOnce(&Document)) {
     let document = Document::parse_with_options(html, options).expect("well-formed page");
     for node in document.descendants() {
         for attribute in node.attributes() {
-            let numbers = match attribute.name() {
-                "x" | "y" | "x1" | "x2" | "y1" | "y2" | "cx" | "cy" | "r" | "points"
-                | "viewBox" => true,
-                "width" | "height" => true,
-                _ => false,
-            };
+            let numbers = [
+                "x", "y", "x1", "x2", "y1", "y2", "cx", "cy", "r", "points", "viewBox", "width",
+                "height",
+            ];
+            let numbers = numbers.contains(&attribute.name());
             let values = attribute.value().split([' ', ',']).filter(|_| numbers);
             for value in values.filter(|v| !v.is_empty()) {
                 let number: f64 = value.parse().expect("a number");
@@ -251,7 +250,7 @@ fn one_spike_does_not_flatten_the_curve() {
         let highest = ticks
             .filter_map(|n| all_text(n).parse().ok())
             .fold(0.0, f64::max);
-        assert!(highest < 12.0, "{highest}");
+        assert!(highest <= 12.0, "{highest}");
     });
 }
 
@@ -351,22 +350,4 @@ fn numbers_read_well() {
     assert_eq!(scientific(3e-4), "3.0×10⁻⁴");
     assert_eq!(duration(8061.0), "2 h 14 min");
     assert_eq!(duration(75.2), "1 min 15 s");
-}
-#[test]
-fn tmp_dump() {
-    let mut r = report(6000);
-    r.settings = vec![("learning rate".into(), "3e-3, cosine, warm-up 5 %".into()),("data".into(), "data/novels/a-very-long-path-without-any-spaces/that-goes-on-and-on/and-on/until-it-must-wrap/novels.tokens".into()),("batch".into(),"16 × 8192 tokens".into()),("optimizer".into(),"AdamW, β = 0.9, 0.95".into())];
-    r.config_json = "{\n  \"model_type\": \"ttt-e2e\",\n  \"hidden_size\": 256,\n  \"num_layers\": 12,\n  \"sliding_window\": 1024,\n  \"inner_lr\": 0.01\n}".into();
-    r.samples.push(Sample{prompt: "The old man looked across the water and".into(), text: " saw that the light had gone from it, as it had gone from everything that year. \"You'll not be going out,\" she said, <not as a question>, and he, who had never in his life answered her quickly, did not answer now.\n\nThe gulls rose & fell; Supercalifragilisticexpialidociouslyandsoonandsoforthwithoutendingatallforaverylongwhile.".into()});
-    std::fs::write("/tmp/rep/full.html", r.html()).unwrap();
-    let mut s = report(1);
-    s.heldout.truncate(1);
-    std::fs::write("/tmp/rep/one.html", s.html()).unwrap();
-    let mut s = report(300);
-    s.heldout.iter_mut().for_each(|b| b.on = None);
-    s.heldout.truncate(2);
-    s.training[290].loss = f64::NAN;
-    s.training[200].loss = 1e5;
-    std::fs::write("/tmp/rep/static.html", s.html()).unwrap();
-    std::fs::write("/tmp/rep/empty.html", empty().html()).unwrap();
 }
