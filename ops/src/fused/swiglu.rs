@@ -174,27 +174,31 @@ fn elementwise<T: Float, const N: usize, const M: usize>(
         par::simd(
             #[inline(always)]
             || {
-                // whole vectors, then what is left as one vector padded with zeros
+                // whole vectors, then what is left as one vector padded with zeros; plain loops over the arrays, because
+                // closures given to array methods are not compiled for the instruction set chosen here
                 for c in 0..len.div_ceil(LANES) {
                     let whole = c < len / LANES;
-                    let x = x.map(|(whole_x, tail)| match whole {
-                        true => whole_x[c],
-                        false => {
-                            let mut padded = [T::ZERO; LANES];
-                            padded[..tail.len()].copy_from_slice(tail);
-                            padded
-                        }
-                    });
-                    let mut y = [[T::ZERO; LANES]; M];
-                    for lane in 0..LANES {
-                        let values = f(x.map(|x| x[lane]));
-                        for (y, value) in y.iter_mut().zip(values) {
-                            y[lane] = value;
+                    let mut xs = [[T::ZERO; LANES]; N];
+                    for (to, (vectors, tail)) in xs.iter_mut().zip(&x) {
+                        match whole {
+                            true => *to = vectors[c],
+                            false => to[..tail.len()].copy_from_slice(tail),
                         }
                     }
-                    for ((whole_out, tail), y) in out.iter_mut().zip(y) {
+                    let mut ys = [[T::ZERO; LANES]; M];
+                    for lane in 0..LANES {
+                        let mut values = [T::ZERO; N];
+                        for (value, x) in values.iter_mut().zip(&xs) {
+                            *value = x[lane];
+                        }
+                        let values = f(values);
+                        for (y, value) in ys.iter_mut().zip(&values) {
+                            y[lane] = *value;
+                        }
+                    }
+                    for ((vectors, tail), y) in out.iter_mut().zip(&ys) {
                         match whole {
-                            true => whole_out[c] = y,
+                            true => vectors[c] = *y,
                             false => tail.copy_from_slice(&y[..tail.len()]),
                         }
                     }
