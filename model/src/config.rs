@@ -62,6 +62,9 @@ pub struct Ttt {
     pub inner_clip_norm: f64,
 }
 
+/// Largest width, vocabulary, number of blocks and of heads: products of two of them cannot overflow.
+const MAX_SIZE: usize = 1 << 24;
+
 fn default_model_type() -> String {
     "ttt_e2e".to_string()
 }
@@ -107,6 +110,13 @@ impl Config {
         for (name, value) in positive {
             if value == 0 {
                 return Err(Error::setting(name, 0, "must be at least 1"));
+            }
+        }
+        // every other count is as large as it likes; these are multiplied with each other
+        for (name, value) in &positive[..7] {
+            if *value > MAX_SIZE {
+                let message = format!("must be at most {MAX_SIZE}");
+                return Err(Error::setting(name, value, message));
             }
         }
         let (n, m) = (self.num_attention_heads, self.kv_heads());

@@ -63,6 +63,10 @@ impl Schedule {
                 return Err(Error::setting(name, 0, "must be at least 1"));
             }
         }
+        if self.batch_size.checked_mul(self.accumulation).is_none() {
+            let message = "times batch_size is more than can be counted; use fewer";
+            return Err(Error::setting("accumulation", self.accumulation, message));
+        }
         if !(self.learning_rate > 0.0 && self.learning_rate.is_finite()) {
             let message = "must be a positive number: with 0 nothing would be learned";
             return Err(Error::setting("learning_rate", self.learning_rate, message));
@@ -296,6 +300,10 @@ impl Trainer {
                 ));
             }
         };
+        if !(step >= 0.0 && step.fract() == 0.0) {
+            let message = format!("is damaged: 'step' is {step}; go on from another copy");
+            return Err(Error::file(path, message));
+        }
         let dtype = self.model.weights.embed.dtype();
         let config = &self.model.config;
         let take = |kind: &str| -> Result<Weights<Tensor>> {
@@ -306,6 +314,22 @@ impl Trainer {
             crate::files::assemble(path, config, of_kind, dtype)
         };
         let (weights, m, v) = (take("w")?, take("m")?, take("v")?);
+        // norms are optional in a file, but all three parts must have those of this model
+        let names = |w: &Weights<Tensor>| -> Vec<String> {
+            w.named().into_iter().map(|(name, _)| name).collect()
+        };
+        let expected = names(&self.model.weights);
+        for (kind, part) in [("w", &weights), ("m", &m), ("v", &v)] {
+            let found = names(part);
+            let differs = |a: &[String], b: &[String]| a.iter().find(|x| !b.contains(x)).cloned();
+            if let Some(name) = differs(&expected, &found).or(differs(&found, &expected)) {
+                let message = format!(
+                    "tensor '{kind}.{name}' is in one of the checkpoint and the model, but not in both; \
+                     the file is damaged or belongs to another model"
+                );
+                return Err(Error::file(path, message));
+            }
+        }
         self.model.weights = weights;
         (self.m, self.v) = (m, v);
         self.step = step as u64;

@@ -16,7 +16,7 @@ fn config(fast: usize, window: usize, clip: f64) -> Config {
 
 fn ids(count: usize, seed: u64) -> Vec<u32> {
     let mut random = Random::new(seed);
-    (0..count).map(|_| (random.uniform() * 13.0) as u32).collect()
+    (0..count).map(|_| (random.unit() * 13.0) as u32).collect()
 }
 
 /// A random model whose norms are not 1 and whose embeddings are large enough to matter.
@@ -24,7 +24,11 @@ fn model(config: &Config) -> Model {
     let mut model = Model::random(config, 3, DType::F64).expect("a model");
     let mut random = Random::new(5);
     for w in model.weights.values_mut() {
-        let noisy: Vec<f64> = w.to_f64s().iter().map(|x| 1.5 * x + 0.2 * random.normal()).collect();
+        let noisy: Vec<f64> = w
+            .to_f64s()
+            .iter()
+            .map(|x| 1.5 * x + 0.2 * random.normal())
+            .collect();
         *w = Tensor::from_f64s(w.shape(), DType::F64, &noisy).expect("the same shape");
     }
     model
@@ -39,16 +43,27 @@ fn meta_gradient_is_the_derivative() {
         let model = model(&config(fast, window, clip));
         let ids = ids(15, 7);
         let reading = Reading::default();
-        let gradient = sequence_gradient(&model, &ids, &reading).expect("a gradient").gradient;
+        let gradient = sequence_gradient(&model, &ids, &reading)
+            .expect("a gradient")
+            .gradient;
         let mut random = Random::new(11);
-        let direction = model.weights.map(|_, w| (0..w.len()).map(|_| random.normal()).collect::<Vec<f64>>());
+        let direction = model
+            .weights
+            .map(|_, w| (0..w.len()).map(|_| random.normal()).collect::<Vec<f64>>());
         let loss = |h: f64| {
             let mut moved = model.clone();
-            for (w, d) in moved.weights.values_mut().into_iter().zip(direction.values()) {
+            for (w, d) in moved
+                .weights
+                .values_mut()
+                .into_iter()
+                .zip(direction.values())
+            {
                 let x: Vec<f64> = w.to_f64s().iter().zip(d).map(|(w, d)| w + h * d).collect();
                 *w = Tensor::from_f64s(w.shape(), DType::F64, &x).expect("the same shape");
             }
-            sequence_gradient(&moved, &ids, &reading).expect("a loss").loss
+            sequence_gradient(&moved, &ids, &reading)
+                .expect("a loss")
+                .loss
         };
         let h = 1e-4;
         let numeric = (8.0 * (loss(h) - loss(-h)) - (loss(2.0 * h) - loss(-2.0 * h))) / (12.0 * h);
@@ -57,7 +72,10 @@ fn meta_gradient_is_the_derivative() {
             .map(|(g, d)| g * d)
             .sum();
         let error = (numeric - exact).abs() / exact.abs().max(1.0);
-        assert!(error < 1e-7, "S {fast}, window {window}, clip {clip}: {numeric} against {exact}");
+        assert!(
+            error < 1e-7,
+            "S {fast}, window {window}, clip {clip}: {numeric} against {exact}"
+        );
     }
 }
 
@@ -67,7 +85,10 @@ fn nothing_flows_backwards_in_time() {
     let model = model(&config(2, 6, 0.3));
     let original = ids(18, 1);
     let nll = |ids: &[u32]| {
-        sequence_gradient(&model, ids, &Reading::default()).expect("losses").nll.to_f64s()
+        sequence_gradient(&model, ids, &Reading::default())
+            .expect("losses")
+            .nll
+            .to_f64s()
     };
     let before = nll(&original);
     for changed in 0..original.len() {
@@ -77,10 +98,17 @@ fn nothing_flows_backwards_in_time() {
         // loss i predicts token i + 1 from tokens 0..=i
         let earlier = changed.saturating_sub(1);
         for i in 0..earlier {
-            assert_eq!(before[i].to_bits(), after[i].to_bits(), "token {changed} changed loss {i}");
+            assert_eq!(
+                before[i].to_bits(),
+                after[i].to_bits(),
+                "token {changed} changed loss {i}"
+            );
         }
         if changed + 1 < original.len() {
-            assert_ne!(before[changed], after[changed], "token {changed} is not read at all");
+            assert_ne!(
+                before[changed], after[changed],
+                "token {changed} is not read at all"
+            );
         }
     }
 }
@@ -94,11 +122,17 @@ fn learning_starts_with_the_second_mini_batch() {
             learn,
             ..Reading::default()
         };
-        sequence_gradient(&model, &ids, &reading).expect("losses").nll.to_f64s()
+        sequence_gradient(&model, &ids, &reading)
+            .expect("losses")
+            .nll
+            .to_f64s()
     };
     let (on, off) = (nll(true), nll(false));
     for i in 0..4 {
-        assert!((on[i] - off[i]).abs() < 1e-12, "loss {i} comes before the first update");
+        assert!(
+            (on[i] - off[i]).abs() < 1e-12,
+            "loss {i} comes before the first update"
+        );
     }
     assert!((4..17).all(|i| on[i] != off[i]));
 }
@@ -108,7 +142,9 @@ fn learning_starts_with_the_second_mini_batch() {
 fn a_ragged_tail_changes_no_weight() {
     let model = model(&config(2, 6, 0.3));
     let ids = ids(16, 3);
-    let read = |count: usize| sequence_gradient(&model, &ids[..count], &Reading::default()).expect("losses");
+    let read = |count: usize| {
+        sequence_gradient(&model, &ids[..count], &Reading::default()).expect("losses")
+    };
     let (whole, ragged) = (read(13), read(16));
     assert_eq!(ragged.nll.len(), 15);
     for (a, b) in whole.fast.iter().zip(&ragged.fast) {
@@ -133,14 +169,28 @@ fn threads_change_no_bit() {
     let sequences: Vec<&[u32]> = sequences.iter().map(Vec::as_slice).collect();
     let gradient = |threads: usize, sequences: &[&[u32]]| {
         let workers = Workers::new(threads, sequences.len()).expect("threads");
-        let batch = workers.batch_gradient(&model, sequences, &Reading::default()).expect("a gradient");
+        let batch = workers
+            .batch_gradient(&model, sequences, &Reading::default())
+            .expect("a gradient");
         let bits = |w: &Tensor| w.to_f64s().iter().map(|x| x.to_bits()).collect::<Vec<_>>();
-        (batch.loss.to_bits(), batch.gradient.values().into_iter().map(bits).collect::<Vec<_>>())
+        (
+            batch.loss.to_bits(),
+            batch
+                .gradient
+                .values()
+                .into_iter()
+                .map(bits)
+                .collect::<Vec<_>>(),
+        )
     };
     for batch in [&sequences[..1], &sequences[..]] {
         let one = gradient(1, batch);
         for threads in [2, 3, 5] {
-            assert!(one == gradient(threads, batch), "{threads} threads, {} sequences", batch.len());
+            assert!(
+                one == gradient(threads, batch),
+                "{threads} threads, {} sequences",
+                batch.len()
+            );
         }
     }
 }

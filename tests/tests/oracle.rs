@@ -38,13 +38,19 @@ fn computed(case: &Path, dtype: DType, reading: &Reading) -> BTreeMap<String, Te
     let ids = read_input_ids(&case.join("tokens.safetensors"), model.config.vocab_size);
     let result = sequence_gradient(&model, &ids.expect("token ids"), reading).expect("a gradient");
     let mut all = BTreeMap::new();
-    all.insert("loss".to_string(), Tensor::from_f64s(&[1], dtype, &[result.loss]).expect("a scalar"));
+    all.insert(
+        "loss".to_string(),
+        Tensor::from_f64s(&[1], dtype, &[result.loss]).expect("a scalar"),
+    );
     all.insert("token_nll".to_string(), result.nll);
     for (name, g) in result.gradient.named() {
         all.insert(format!("grad.{name}"), g.clone());
     }
     for (j, fast) in result.fast.iter().enumerate() {
-        for (name, w) in fast_names(model.config.first_fast() + j).iter().zip(fast.each()) {
+        for (name, w) in fast_names(model.config.first_fast() + j)
+            .iter()
+            .zip(fast.each())
+        {
             all.insert(format!("fast_after.{name}"), w.clone());
         }
     }
@@ -55,8 +61,12 @@ fn computed(case: &Path, dtype: DType, reading: &Reading) -> BTreeMap<String, Te
 fn worst(got: &BTreeMap<String, Tensor>, expected: &BTreeMap<String, Tensor>) -> (f64, String) {
     let names = |m: &BTreeMap<String, Tensor>| m.keys().cloned().collect::<Vec<_>>();
     assert_eq!(names(got), names(expected));
-    let errors = got.iter().map(|(name, t)| (relative_error(t, &expected[name]), name.clone()));
-    errors.max_by(|a, b| a.0.total_cmp(&b.0)).expect("some tensors")
+    let errors = got
+        .iter()
+        .map(|(name, t)| (relative_error(t, &expected[name]), name.clone()));
+    errors
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .expect("some tensors")
 }
 
 /// 1e-9: about 2^22 roundings of 2^-52 in a chain; seen here are 1e-14.
@@ -70,7 +80,11 @@ fn agrees_in_f64() {
                 ..Reading::default()
             };
             let (error, name) = worst(&computed(&case, DType::F64, &reading), &expected);
-            assert!(error < 1e-9, "{}: {name} is off by {error:e}", case.display());
+            assert!(
+                error < 1e-9,
+                "{}: {name} is off by {error:e}",
+                case.display()
+            );
         }
     }
 }
@@ -103,7 +117,11 @@ fn f32_is_as_good_as_a_plain_evaluation() {
         let plain = self::expected(&case.join("plain_f32.safetensors"));
         let (allowed, _) = worst(&plain, &expected);
         let (error, name) = worst(&computed(&case, DType::F32, &Reading::default()), &expected);
-        assert!(error <= 2.0 * allowed, "{}: {name} is off by {error:e}, plain f32 by {allowed:e}", case.display());
+        assert!(
+            error <= 2.0 * allowed,
+            "{}: {name} is off by {error:e}, plain f32 by {allowed:e}",
+            case.display()
+        );
     }
 }
 
@@ -118,6 +136,9 @@ fn first_order_is_told_apart() {
         };
         let got = computed(&case, DType::F64, &first_order);
         assert!(worst(&got, &expected).0 > 1e-3, "{}", case.display());
-        assert!(relative_error(&got["token_nll"], &expected["token_nll"]) < 1e-9, "losses do not depend on it");
+        assert!(
+            relative_error(&got["token_nll"], &expected["token_nll"]) < 1e-9,
+            "losses do not depend on it"
+        );
     }
 }

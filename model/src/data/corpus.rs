@@ -48,17 +48,7 @@ impl Corpus {
     /// Errors: no paths, a path that cannot be read, a folder without texts, and a book that is
     /// empty, not UTF-8, no sound gzip, above 1 GiB, or has bytes the vocabulary lacks.
     pub fn open(paths: &[PathBuf], tokenizer: &Tokenizer, cache_dir: &Path) -> Result<Corpus> {
-        let mut files = Vec::new();
-        for path in paths {
-            files.extend(texts_at(path)?);
-        }
-        if files.is_empty() {
-            return Err(Error::Value(
-                "no books are given; name a folder of .txt or .txt.gz files".into(),
-            ));
-        }
-        files.sort_by(|a, b| (a.file_name(), a).cmp(&(b.file_name(), b)));
-
+        let files = book_files(paths)?;
         let mut corpus = Corpus {
             books: Vec::new(),
             warnings: Vec::new(),
@@ -149,6 +139,30 @@ impl Corpus {
             Ok(Ids::Memory(ids))
         })
     }
+}
+
+/// The texts that [`Corpus::open`] would tokenise, in its order.
+///
+/// Errors: as there.
+pub fn read_texts(paths: &[PathBuf]) -> Result<Vec<String>> {
+    book_files(paths)?
+        .iter()
+        .map(|file| read_text(file))
+        .collect()
+}
+
+fn book_files(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for path in paths {
+        files.extend(texts_at(path)?);
+    }
+    if files.is_empty() {
+        return Err(Error::Value(
+            "no books are given; name a folder of .txt or .txt.gz files".into(),
+        ));
+    }
+    files.sort_by(|a, b| (a.file_name(), a).cmp(&(b.file_name(), b)));
+    Ok(files)
 }
 
 /// The file at `path`, or the texts of the folder at `path`.

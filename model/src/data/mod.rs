@@ -12,7 +12,7 @@ mod stream;
 mod tokenizer;
 mod write;
 
-pub use corpus::{Book, Corpus};
+pub use corpus::{Book, Corpus, read_texts};
 pub use error::{Error, Result};
 pub use sampler::{Sampler, Window, eval_windows};
 pub use stream::Stream;

@@ -4,7 +4,17 @@ use clap::{Parser, Subcommand};
 
 /// Models that learn while they read: train, evaluate and run TTT-E2E.
 #[derive(Parser)]
-#[command(version, arg_required_else_help = true)]
+#[command(
+    version,
+    arg_required_else_help = true,
+    after_help = "\
+Examples:
+  ttt train                                     train the default small model on the shipped novels
+  ttt eval --model runs/ttt-e2e-1/model         its losses on held-out novels, learning on and off
+  ttt generate --model runs/ttt-e2e-1/model \"It was a dark night, and\"
+
+`ttt COMMAND --help` lists a command's options."
+)]
 pub struct Args {
     /// What to do.
     #[command(subcommand)]
@@ -25,6 +35,8 @@ pub enum Command {
     Bench(crate::bench::Bench),
     /// Write losses, meta-gradient and final fast weights of a sequence, to compare with another implementation
     Grad(crate::grad::Grad),
+    /// Train a tokenizer on texts
+    Tokenizer(crate::tokenizer::TrainTokenizer),
 }
 
 /// f32 or f64; the others only store.

@@ -19,6 +19,8 @@ pub enum Bench {
 
 /// `ttt bench step`.
 #[derive(clap::Args)]
+#[command(after_help = "\
+Example: ttt bench step --model tests/oracle/one_fast_block --tokens tests/oracle/one_fast_block/tokens.safetensors")]
 pub struct Step {
     /// Model folder
     #[arg(long)]

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::ArgAction::Set;
+use model::{Error, Result};
 use serde::Serialize;
 use toml::Table;
 
@@ -123,14 +124,22 @@ pub struct DataOptions {
 }
 
 /// The options given, as the tables of a TOML file.
-pub fn table(model: &ModelOptions, training: &TrainingOptions, data: &DataOptions) -> Table {
-    let plain = "options are plain data";
+pub fn table(
+    model: &ModelOptions,
+    training: &TrainingOptions,
+    data: &DataOptions,
+) -> Result<Table> {
+    // TOML has no larger integers
+    let too_large = |_| {
+        let message = format!("has a number above {}; choose a smaller one", i64::MAX);
+        Error::setting("options", "MODEL, TRAINING or DATA", message)
+    };
     let mut all = Table::new();
-    all.insert("model".into(), Table::try_from(model).expect(plain).into());
-    all.insert(
-        "training".into(),
-        Table::try_from(training).expect(plain).into(),
-    );
-    all.insert("data".into(), Table::try_from(data).expect(plain).into());
-    all
+    let model = Table::try_from(model).map_err(too_large)?;
+    let training = Table::try_from(training).map_err(too_large)?;
+    let data = Table::try_from(data).map_err(too_large)?;
+    all.insert("model".into(), model.into());
+    all.insert("training".into(), training.into());
+    all.insert("data".into(), data.into());
+    Ok(all)
 }

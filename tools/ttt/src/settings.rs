@@ -82,13 +82,13 @@ impl Settings {
         let mut table = Table::try_from(preset.settings()).expect("settings are plain data");
         if let Some(path) = config {
             let text = std::fs::read_to_string(path).map_err(|e| file_error(path, e))?;
-            let given: Table = text.parse().map_err(|e| file_error(path, e))?;
+            let given: Table = text.parse().map_err(|e| toml_error(path, &text, &e))?;
             merge(&mut table, given);
             // errors of the file's own fields name the file
             table
                 .clone()
                 .try_into::<Settings>()
-                .map_err(|e| file_error(path, e))?;
+                .map_err(|e| toml_error(path, &text, &e))?;
         }
         merge(&mut table, options);
         table
@@ -98,8 +98,9 @@ impl Settings {
 
     /// Reads the `settings.toml` of a run.
     pub fn load(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(|e| file_error(path, e))?;
-        toml::from_str(&text).map_err(|e| file_error(path, e))
+        let text = std::fs::read_to_string(path)
+            .map_err(|e| file_error(path, format!("{e}; --resume takes the folder of a run")))?;
+        toml::from_str(&text).map_err(|e| toml_error(path, &text, &e))
     }
 
     /// The configuration of the model for a vocabulary of V ids.
@@ -112,7 +113,10 @@ impl Settings {
             inner_clip_norm: s.inner_clip_norm,
         };
         let (layers, fast) = (s.num_hidden_layers, s.num_fast_layers);
-        let spread = s.intermediate_size * (layers + fast) / layers.max(1);
+        let parts = s
+            .intermediate_size
+            .saturating_mul(layers.saturating_add(fast));
+        let spread = parts / layers.max(1);
         let learns = s.architecture == Architecture::TttE2e;
         let config = Config {
             model_type: "ttt_e2e".to_string(),
@@ -140,7 +144,19 @@ impl Settings {
 fn file_error(path: &Path, e: impl std::fmt::Display) -> Error {
     Error::File {
         path: path.to_path_buf(),
-        message: e.to_string().trim_end().replace('\n', " "),
+        message: format!("cannot be read: {e}"),
+    }
+}
+
+/// The error without the lines of the file that come with it.
+fn toml_error(path: &Path, text: &str, e: &toml::de::Error) -> Error {
+    let before = e.span().and_then(|span| text.get(..span.start));
+    let line = before.map_or(String::new(), |b| {
+        format!("line {}: ", b.matches('\n').count() + 1)
+    });
+    Error::File {
+        path: path.to_path_buf(),
+        message: format!("{line}{}", e.message().trim_end().replace('\n', " ")),
     }
 }
 
@@ -212,11 +228,11 @@ fn default_settings() -> Settings {
             tie_word_embeddings: true,
         },
         training: Schedule {
-            steps: 500,
-            batch_size: 8,
+            steps: 2000,
+            batch_size: 2,
             accumulation: 1,
             sequence_length: 1024,
-            learning_rate: 3e-3,
+            learning_rate: 4e-3,
             min_learning_rate: 1e-5,
             warmup: 0.1,
             weight_decay: 0.1,

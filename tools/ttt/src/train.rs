@@ -61,6 +61,14 @@ pub struct Train {
     data: DataOptions,
 }
 
+/// How a run ended.
+pub enum Outcome {
+    /// All steps are done.
+    Finished,
+    /// Ctrl-C came first; the state is on disk.
+    Interrupted,
+}
+
 /// Names in a run folder.
 const SETTINGS: &str = "settings.toml";
 const STATE: &str = "state.safetensors";
@@ -80,7 +88,7 @@ pub struct Metrics {
 
 impl Train {
     /// Trains, evaluates, reports.
-    pub fn run(&self) -> Result<()> {
+    pub fn run(&self) -> Result<Outcome> {
         let Device::Cpu = self.device;
         let (settings, folder) = self.settings_and_folder()?;
         let tokenizer = load_tokenizer(&settings.data.tokenizer)?;
@@ -123,14 +131,15 @@ impl Train {
                 trainer.step,
                 folder.display()
             );
-            return Ok(());
+            return Ok(Outcome::Interrupted);
         }
         save_model(&trainer.model, &settings, &tokenizer, &folder)?;
-        crate::outcome::report(&trainer, &settings, &tokenizer, &metrics, &folder)
+        crate::outcome::report(&trainer, &settings, &tokenizer, &metrics, &folder)?;
+        Ok(Outcome::Finished)
     }
 
     fn settings_and_folder(&self) -> Result<(Settings, PathBuf)> {
-        let options = crate::options::table(&self.model, &self.training, &self.data);
+        let options = crate::options::table(&self.model, &self.training, &self.data)?;
         if let Some(folder) = &self.resume {
             if options
                 .values()
