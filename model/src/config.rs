@@ -124,12 +124,12 @@ impl Config {
             let message = format!("must divide num_attention_heads = {n}");
             return Err(Error::setting("num_key_value_heads", m, message));
         }
-        if self.head_dim.is_none() && self.hidden_size % n != 0 {
+        if self.head_dim.is_none() && !self.hidden_size.is_multiple_of(n) {
             let message =
                 format!("must be a multiple of num_attention_heads = {n}, or set head_dim");
             return Err(Error::setting("hidden_size", self.hidden_size, message));
         }
-        if self.head_dim() % 2 != 0 {
+        if !self.head_dim().is_multiple_of(2) {
             let message = "must be even: rotary embedding turns pairs";
             return Err(Error::setting("head_dim", self.head_dim(), message));
         }

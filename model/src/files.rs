@@ -132,11 +132,11 @@ pub fn assemble(
         Ok(Some(tensor.cast(dtype)))
     })?;
     // a tied model may carry a copy of its embedding as the head; buffers of rotary angles are derived
-    let unknown = |name: &&String| {
-        !(config.tie_word_embeddings && *name == "lm_head.weight")
-            && !name.ends_with("rotary_emb.inv_freq")
+    let harmless = |name: &str| {
+        name.ends_with("rotary_emb.inv_freq")
+            || config.tie_word_embeddings && name == "lm_head.weight"
     };
-    if let Some(name) = tensors.keys().find(unknown) {
+    if let Some(name) = tensors.keys().find(|name| !harmless(name)) {
         let message = format!(
             "tensor '{name}' has no place in the model that config.json describes; the two do not belong together"
         );

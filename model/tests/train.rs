@@ -403,7 +403,8 @@ fn a_state_of_another_model() -> Result<()> {
         change(&mut config);
         trainer_of(&config, schedule(), 1).expect("a trainer")
     };
-    let cases: [(fn(&mut Config), &[&str]); 5] = [
+    type Case = (fn(&mut Config), &'static [&'static str]);
+    let cases: [Case; 5] = [
         (|c| c.hidden_size = 32, &["shape", "[256, 16]", "[256, 32]"]),
         (|c| c.num_hidden_layers = 3, &["no tensor"]),
         (|c| c.num_hidden_layers = 1, &["no tensor"]),
