@@ -11,7 +11,7 @@ use crate::{Error, Model, Result};
 pub struct SequenceGradient {
     /// L in nats per token.
     pub loss: f64,
-    /// Negative log-likelihood of each token before the update that uses it [T].
+    /// Negative log-likelihood of each token before the update that uses it `[T]`.
     pub nll: Tensor,
     /// dL/dtheta, zeros where L does not depend on a parameter.
     pub gradient: Weights<Tensor>,

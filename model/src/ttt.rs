@@ -66,7 +66,7 @@ pub struct Net {
 pub struct Outcome {
     /// L: mean negative log-likelihood in nats, a scalar.
     pub loss: Var,
-    /// Negative log-likelihood of each token before the update that uses it [T].
+    /// Negative log-likelihood of each token before the update that uses it `[T]`.
     pub nll: Tensor,
     /// Fast weights after the last mini-batch.
     pub fast: Vec<Fast<Var>>,
@@ -105,7 +105,7 @@ impl Net {
         (self.config.first_fast() + 1).min(self.config.num_hidden_layers)
     }
 
-    /// Embedding, the first L - S blocks, and the attention of the first fast block: ids [t] to [t, d].
+    /// Embedding, the first L - S blocks, and the attention of the first fast block: ids `[t]` to [t, d].
     pub fn prefix(
         &self,
         ids: &Arc<[u32]>,
@@ -203,7 +203,7 @@ pub struct Suffix {
 
 /// One mini-batch read.
 pub struct Step {
-    /// Negative log-likelihood of each token under the weights from before the step [b].
+    /// Negative log-likelihood of each token under the weights from before the step `[b]`.
     pub nll: Var,
     /// Fast weights after the step.
     pub fast: Vec<Fast<Var>>,

@@ -11,7 +11,7 @@ pub struct Weights<W> {
     pub embed: W,
     /// The blocks, first to last.
     pub blocks: Vec<Block<W>>,
-    /// Final norm [d].
+    /// Final norm `[d]`.
     pub norm: W,
     /// Output matrix [V, d]; `None` if it is the embedding matrix.
     pub head: Option<W>,
@@ -31,7 +31,7 @@ pub struct Block<W> {
 /// Projections [out, in] and norms of attention. A norm that is absent is not applied.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Attention<W> {
-    /// Before the projections [d].
+    /// Before the projections `[d]`.
     pub norm: Option<W>,
     /// Queries [n h, d].
     pub q: W,
@@ -41,18 +41,18 @@ pub struct Attention<W> {
     pub v: W,
     /// Output [d, n h].
     pub o: W,
-    /// Per query head [h].
+    /// Per query head `[h]`.
     pub q_norm: Option<W>,
-    /// Per key head [h].
+    /// Per key head `[h]`.
     pub k_norm: Option<W>,
-    /// After the output projection [d].
+    /// After the output projection `[d]`.
     pub post_norm: Option<W>,
 }
 
 /// A SwiGLU MLP and its norms. A norm that is absent is not applied.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Mlp<W> {
-    /// Before [d].
+    /// Before `[d]`.
     pub norm: Option<W>,
     /// [ff, d].
     pub gate: W,
@@ -60,7 +60,7 @@ pub struct Mlp<W> {
     pub up: W,
     /// [d, ff].
     pub down: W,
-    /// After [d].
+    /// After `[d]`.
     pub post_norm: Option<W>,
 }
 

@@ -112,7 +112,7 @@ pub fn rope(x: &Var, cos: &Tensor, sin: &Tensor) -> Result<Var> {
     concat(&[&y1, &y2], 2)
 }
 
-/// Negative log-likelihood in nats of the token `ids[i]` under row i of `logits` [t, V]: a vector [t].
+/// Negative log-likelihood in nats of the token `ids[i]` under row i of `logits` [t, V]: a vector `[t]`.
 pub fn cross_entropy(logits: &Var, ids: &Arc<[u32]>) -> Result<Var> {
     let &[t, v] = logits.value().shape() else {
         let message = format!("{:?} is not [t, V]", logits.value());

@@ -121,7 +121,7 @@ fn split<T, const M: usize>(mut out: [&mut [T]; M], size: usize) -> Vec<[&mut [T
     pieces
 }
 
-/// Runs of rows of size `d` of several outputs, and a vector [d] summed over all rows: `f(first row, rows, partial sum)` is
+/// Runs of rows of size `d` of several outputs, and a vector `[d]` summed over all rows: `f(first row, rows, partial sum)` is
 /// called for each run with a partial sum that starts at zero; partial sums are added in order.
 pub(crate) fn rows_and_sum<T: Float, const M: usize>(
     out: [&mut [T]; M],

@@ -97,7 +97,7 @@ fn log_sum_exp<T: Float>(row: &[T]) -> T {
     max + Float::ln(par::row_sum(&lanes))
 }
 
-/// Negative log-likelihood in nats of token `ids[i]` under row i of `logits` [t, V]: a vector [t].
+/// Negative log-likelihood in nats of token `ids[i]` under row i of `logits` [t, V]: a vector `[t]`.
 pub fn cross_entropy(logits: &Var, ids: &Ids) -> Result<Var> {
     Ok(apply(CrossEntropy(ids.clone()), &[logits])?.swap_remove(0))
 }

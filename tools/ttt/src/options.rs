@@ -9,7 +9,7 @@ use toml::Table;
 
 use crate::settings::Architecture;
 
-/// Options of `[model]`.
+/// Options of `model`.
 #[derive(clap::Args, Serialize)]
 #[command(next_help_heading = "Model")]
 pub struct ModelOptions {
@@ -54,7 +54,7 @@ pub struct ModelOptions {
     tie_word_embeddings: Option<bool>,
 }
 
-/// Options of `[training]`.
+/// Options of `training`.
 #[derive(clap::Args, Serialize)]
 #[command(next_help_heading = "Training")]
 pub struct TrainingOptions {
@@ -108,7 +108,7 @@ pub struct TrainingOptions {
     seed: Option<u64>,
 }
 
-/// Options of `[data]`.
+/// Options of `data`.
 #[derive(clap::Args, Serialize)]
 #[command(next_help_heading = "Data")]
 pub struct DataOptions {

@@ -32,7 +32,7 @@ pub struct Train {
     /// Settings to start from
     #[arg(long, value_enum, default_value = "default")]
     preset: Preset,
-    /// TOML file with tables [model], [training], [data]; options win over it
+    /// TOML file with the tables model, training and data; options win over it
     #[arg(long)]
     config: Option<PathBuf>,
     /// Run folder to write [default: runs/ARCHITECTURE-N]
