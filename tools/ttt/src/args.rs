@@ -1,6 +1,7 @@
 //! The command line.
 
 use clap::{Parser, Subcommand};
+use ops::Device;
 
 /// Models that learn while they read: train, evaluate and run TTT-E2E.
 #[derive(Parser)]
@@ -51,10 +52,24 @@ pub fn compute_dtype(dtype: ops::DType) -> model::Result<ops::DType> {
     }
 }
 
-/// 0 means one thread per core.
-pub fn threads(asked: usize) -> usize {
-    match asked {
-        0 => std::thread::available_parallelism().map_or(1, usize::from),
-        n => n,
+/// What to run on.
+#[derive(clap::Args)]
+pub struct Machine {
+    /// Device to run on
+    #[arg(long, default_value = "cpu")]
+    device: Device,
+    /// Threads to use; 0 means one per core
+    #[arg(long, default_value_t = 0)]
+    threads: usize,
+}
+
+impl Machine {
+    /// Number of threads: as asked, or one per core.
+    pub fn threads(&self) -> usize {
+        let Device::Cpu = self.device;
+        match self.threads {
+            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            n => n,
+        }
     }
 }

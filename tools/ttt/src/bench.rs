@@ -7,8 +7,10 @@ use clap::Subcommand;
 use model::files::read_input_ids;
 use model::gradients::{Workers, sequence_gradient};
 use model::{Model, Reading, Result, flops};
-use ops::{DType, Device, Tensor, Transpose, Var, matmul};
+use ops::{DType, Tensor, Transpose, Var, matmul};
 use serde::Serialize;
+
+use crate::args::Machine;
 
 /// `ttt bench`.
 #[derive(Subcommand)]
@@ -37,12 +39,8 @@ pub struct Step {
     /// Precision: f32 or f64
     #[arg(long, default_value = "f32")]
     dtype: DType,
-    /// Device to run on
-    #[arg(long, default_value = "cpu")]
-    device: Device,
-    /// Threads to use; 0 means one per core
-    #[arg(long, default_value_t = 0)]
-    threads: usize,
+    #[command(flatten)]
+    machine: Machine,
     /// One JSON object instead of a table
     #[arg(long)]
     json: bool,
@@ -74,14 +72,13 @@ impl Bench {
 
 impl Step {
     fn run(&self) -> Result<()> {
-        let Device::Cpu = self.device;
         let dtype = crate::args::compute_dtype(self.dtype)?;
         let model = Model::load(&self.model, dtype)?;
         let ids = read_input_ids(&self.tokens, model.config.vocab_size)?;
         if self.repeat == 0 {
             return Err(model::Error::setting("repeat", 0, "must be at least 1"));
         }
-        let threads = crate::args::threads(self.threads);
+        let threads = self.machine.threads();
         let workers = Workers::new(threads, 1)?;
         let training = Reading {
             recompute: self.recompute,

@@ -9,11 +9,13 @@ use model::eval::{EvalOptions, Evaluation, evaluate};
 use model::files::load_tokenizer;
 use model::gradients::Workers;
 use model::{Error, Model, Result};
-use ops::{DType, Device};
+use ops::DType;
 use serde::Serialize;
 
 /// T where neither the command line nor the model folder says.
 const SEQUENCE_LENGTH: usize = 1024;
+
+use crate::args::Machine;
 
 /// `ttt eval`.
 #[derive(clap::Args)]
@@ -48,12 +50,8 @@ pub struct Eval {
     /// Precision of the computation: f32 or f64
     #[arg(long, default_value = "f32")]
     dtype: DType,
-    /// Threads to use; 0 means one per core
-    #[arg(long, default_value_t = 0)]
-    threads: usize,
-    /// Device to run on
-    #[arg(long, default_value = "cpu")]
-    device: Device,
+    #[command(flatten)]
+    machine: Machine,
     /// Print one JSON object instead of tables
     #[arg(long)]
     json: bool,
@@ -90,7 +88,6 @@ struct Losses {
 impl Eval {
     /// Reads the texts and prints the losses.
     pub fn run(&self) -> Result<()> {
-        let Device::Cpu = self.device;
         let model = Model::load(&self.model, crate::args::compute_dtype(self.dtype)?)?;
         let tokenizer = load_tokenizer(&self.model, &model.config)?;
         let readings = self.readings(&model)?;
@@ -197,7 +194,7 @@ impl Eval {
         let learning = if options.learn { "on" } else { "off" };
         bar.set_message(format!("{}, learning {learning}", book.name));
         let sequences = eval_windows(self.targets(book) + 1, options.sequence_length).len();
-        let workers = Workers::new(crate::args::threads(self.threads), sequences)?;
+        let workers = Workers::new(self.machine.threads(), sequences)?;
         let before = bar.position();
         let progress = |done: usize| bar.set_position(before + done as u64);
         let read = evaluate(

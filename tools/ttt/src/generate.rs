@@ -10,11 +10,13 @@ use model::gradients::Workers;
 use model::sampling::{Sampler, Sampling};
 use model::session::{Session, generate};
 use model::{Error, Model, Result};
-use ops::{DType, Device};
+use ops::DType;
 use serde::Serialize;
 
 /// Tokens of the prompt between two looks at the progress bar.
 const PIECE: usize = 256;
+
+use crate::args::Machine;
 
 /// `ttt generate`.
 #[derive(clap::Args)]
@@ -57,12 +59,8 @@ pub struct Generate {
     /// Precision of the computation: f32 or f64
     #[arg(long, default_value = "f32")]
     dtype: DType,
-    /// Threads to use; 0 means one per core
-    #[arg(long, default_value_t = 0)]
-    threads: usize,
-    /// Device to run on
-    #[arg(long, default_value = "cpu")]
-    device: Device,
+    #[command(flatten)]
+    machine: Machine,
     /// Print one JSON object when all is written, instead of the text as it comes
     #[arg(long)]
     json: bool,
@@ -94,7 +92,6 @@ struct Report {
 impl Generate {
     /// Reads the prompt and writes on.
     pub fn run(&self) -> Result<()> {
-        let Device::Cpu = self.device;
         let sampler = Sampler::new(Sampling {
             temperature: self.temperature,
             top_p: self.top_p,
@@ -111,7 +108,7 @@ impl Generate {
         let learn = can_learn && self.ttt != Some(Ttt::Off);
         let prompt = tokenizer.encode(&self.prompt()?)?;
         // a session stays in one thread; its operations use the worker's pool
-        let workers = Workers::new(crate::args::threads(self.threads), 1)?;
+        let workers = Workers::new(self.machine.threads(), 1)?;
         let write =
             |prompt: &Vec<u32>| self.write(&model, &tokenizer, prompt, learn, sampler.clone());
         let report = workers.map(&[prompt], write).remove(0)?;

@@ -7,7 +7,9 @@ use model::files::{read_input_ids, write_tensors};
 use model::gradients::{Workers, sequence_gradient};
 use model::weights::fast_names;
 use model::{Model, Reading, Result};
-use ops::{DType, Device, Tensor};
+use ops::{DType, Tensor};
+
+use crate::args::Machine;
 
 /// `ttt grad`.
 #[derive(clap::Args)]
@@ -35,18 +37,13 @@ pub struct Grad {
     /// Compute activations again in the backward pass instead of keeping them
     #[arg(long)]
     recompute: bool,
-    /// Device to run on
-    #[arg(long, default_value = "cpu")]
-    device: Device,
-    /// Threads to use; 0 means one per core
-    #[arg(long, default_value_t = 0)]
-    threads: usize,
+    #[command(flatten)]
+    machine: Machine,
 }
 
 impl Grad {
     /// Computes and writes.
     pub fn run(&self) -> Result<()> {
-        let Device::Cpu = self.device;
         let model = Model::load(&self.model, crate::args::compute_dtype(self.dtype)?)?;
         let ids = read_input_ids(&self.tokens, model.config.vocab_size)?;
         let reading = Reading {
@@ -54,7 +51,7 @@ impl Grad {
             recompute: self.recompute,
             ..Reading::default()
         };
-        let workers = Workers::new(crate::args::threads(self.threads), 1)?;
+        let workers = Workers::new(self.machine.threads(), 1)?;
         let run = |ids: &Vec<u32>| sequence_gradient(&model, ids, &reading);
         let result = workers.map(&[ids], run).remove(0)?;
         let loss = Tensor::from_f64s(&[1], self.dtype, &[result.loss])?;

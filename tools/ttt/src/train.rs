@@ -10,9 +10,10 @@ use indicatif::{ProgressBar, ProgressStyle};
 use model::data::{Corpus, Sampler, Tokenizer};
 use model::train::{StepMetrics, Trainer};
 use model::{Config, Error, Model, Result, files};
-use ops::{DType, Device};
+use ops::DType;
 use serde::{Deserialize, Serialize};
 
+use crate::args::Machine;
 use crate::options::{DataOptions, ModelOptions, TrainingOptions};
 use crate::settings::{Preset, Settings};
 
@@ -47,12 +48,8 @@ pub struct Train {
     /// Steps between saves
     #[arg(long, default_value_t = 100)]
     save_every: u64,
-    /// Threads to use; 0 means one per core
-    #[arg(long, default_value_t = 0)]
-    threads: usize,
-    /// Device to run on
-    #[arg(long, default_value = "cpu")]
-    device: Device,
+    #[command(flatten)]
+    machine: Machine,
     #[command(flatten)]
     model: ModelOptions,
     #[command(flatten)]
@@ -89,7 +86,6 @@ pub struct Metrics {
 impl Train {
     /// Trains, evaluates, reports.
     pub fn run(&self) -> Result<Outcome> {
-        let Device::Cpu = self.device;
         let (settings, folder) = self.settings_and_folder()?;
         let tokenizer = load_tokenizer(&settings.data.tokenizer)?;
         let cache = crate::cache::cache_dir();
@@ -178,11 +174,7 @@ impl Train {
                 model
             }
         };
-        Trainer::new(
-            model,
-            settings.training.clone(),
-            crate::args::threads(self.threads),
-        )
+        Trainer::new(model, settings.training.clone(), self.machine.threads())
     }
 
     /// Makes the run folder and writes the settings, before any time is spent.
@@ -191,6 +183,7 @@ impl Train {
             path: folder.to_path_buf(),
             message: format!("cannot be made: {e}; choose a folder you can write to with --run"),
         })?;
+        remove_leftovers(folder);
         let text = toml::to_string(settings).expect("settings are plain data");
         files::write(&folder.join(SETTINGS), &[text.as_bytes()])
     }
@@ -262,6 +255,17 @@ impl Train {
         }
         bar.finish();
         Ok(true)
+    }
+}
+
+/// Removes temporary files of a run that was killed while it saved. What cannot be removed does no harm.
+fn remove_leftovers(folder: &Path) {
+    for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let name = name.to_string_lossy();
+        if name.starts_with('.') && name.ends_with(".tmp") {
+            let _ = std::fs::remove_file(entry.path());
+        }
     }
 }
 

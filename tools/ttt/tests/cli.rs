@@ -755,6 +755,7 @@ fn kill() {
     assert!(place.read(WEIGHTS) == weights, "other weights");
     assert!(place.read(STATE) == state, "another state");
     assert!(place.steps("run").into_iter().eq(1..=40));
+    assert_eq!(place.leftovers("run"), Vec::<PathBuf>::new());
 }
 
 #[test]
