@@ -118,6 +118,9 @@ pub struct DataOptions {
     /// Folders or files to evaluate on at the end
     #[arg(long, value_name = "PATH", num_args = 0..)]
     heldout: Option<Vec<PathBuf>>,
+    /// Tokens per held-out sequence
+    #[arg(long)]
+    heldout_length: Option<usize>,
     /// A Hugging Face tokenizer.json, or 'bytes'
     #[arg(long)]
     tokenizer: Option<PathBuf>,

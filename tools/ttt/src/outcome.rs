@@ -83,7 +83,7 @@ fn held_out(
     tokens: &[u32],
     learn: bool,
 ) -> Result<Evaluation> {
-    let sequence_length = settings.training.sequence_length;
+    let sequence_length = settings.data.heldout_length;
     let options = EvalOptions {
         sequence_length,
         learn,

@@ -72,6 +72,9 @@ pub struct Data {
     pub train: Vec<PathBuf>,
     /// Folders or files to evaluate on at the end.
     pub heldout: Vec<PathBuf>,
+    /// Tokens of a held-out sequence; the fast weights start anew at each. Longer than those of training, it shows how far
+    /// learning while reading carries.
+    pub heldout_length: usize,
     /// A tokenizer.json, or `bytes`.
     pub tokenizer: PathBuf,
 }
@@ -135,6 +138,9 @@ impl Settings {
             hidden_act: "silu".to_string(),
             ttt: learns.then_some(ttt),
         };
+        if self.data.heldout_length == 0 {
+            return Err(Error::setting("heldout_length", 0, "must be at least 1"));
+        }
         config.check()?;
         self.training.check(&config)?;
         Ok(config)
@@ -219,7 +225,7 @@ fn default_settings() -> Settings {
             num_attention_heads: 4,
             num_key_value_heads: 4,
             intermediate_size: 256,
-            sliding_window: 64,
+            sliding_window: 16,
             mini_batch_size: 32,
             num_fast_layers: 1,
             inner_learning_rate: 1.0,
@@ -248,6 +254,7 @@ fn default_settings() -> Settings {
         data: Data {
             train: vec!["data/books/train".into()],
             heldout: vec!["data/books/heldout".into()],
+            heldout_length: 8192,
             tokenizer: "data/tokenizer.json".into(),
         },
     }
