@@ -167,3 +167,27 @@ fn chunks_with_a_cache_are_the_whole() {
     }
     failures.finish();
 }
+
+/// A query that sees one key alone has nothing to choose: its scores have gradients of exactly zero, not of rounding size.
+#[test]
+fn one_visible_key_has_no_score_gradient() {
+    for dtype in [ops::DType::F64, ops::DType::F32] {
+        let mut random = tests::Random::new(4);
+        let shapes = [vec![40, 2, 10], vec![47, 2, 10], vec![47, 2, 10]];
+        let x: Vec<ops::Var> = random
+            .tensors(&shapes, dtype)
+            .into_iter()
+            .map(ops::Var::leaf)
+            .collect();
+        let o = ops::swa_attention(&x[0], &x[1], &x[2], 1).expect("fitting shapes");
+        let ct = random.tensor(o.value().shape(), dtype);
+        let ct = Some(ops::Var::leaf(ct));
+        let d = ops::vjp(&[o], &[ct], &x).expect("a rule");
+        let largest = |i: usize| {
+            let d = d[i].as_ref().expect("a gradient").value().to_f64s();
+            d.iter().fold(0.0f64, |m, x| m.max(x.abs()))
+        };
+        assert_eq!((largest(0), largest(1)), (0.0, 0.0), "{dtype}");
+        assert!(largest(2) > 0.1);
+    }
+}

@@ -13,7 +13,6 @@ pub(super) fn backward<T: Float>(
     k: &[T],
     v: &[T],
     do_: &[T],
-    o: &[T],
     lse: &[T],
 ) -> [Tensor; 3] {
     let group = g.n / g.m;
@@ -40,7 +39,7 @@ pub(super) fn backward<T: Float>(
                 gemm(p, Into::Replace, scale, q, k.transpose());
                 // dP = dO V'
                 gemm(ds, Into::Replace, T::ONE, do_rows, v.transpose());
-                // P = e^(S - lse), D = rowsum(dO O), dS = s P (dP - D)
+                // P = e^(S - lse), D = rowsum(P dP), dS = s P (dP - D)
                 par::simd(
                     #[inline(always)]
                     || {
@@ -48,7 +47,7 @@ pub(super) fn backward<T: Float>(
                         for (r, (p, ds)) in strips.enumerate() {
                             let i = block.rows.start + r;
                             probabilities(p, g.columns(&block, i), lse[i * g.n + head]);
-                            let d = par::dot(g.query_row(do_, i, head), g.query_row(o, i, head));
+                            let d = par::dot(p, ds);
                             for (ds, p) in ds.iter_mut().zip(p) {
                                 *ds = scale * *p * (*ds - d);
                             }

@@ -9,13 +9,13 @@ use crate::dtype::Float;
 use crate::gemm::{Into, gemm, gemm_strided, mat};
 use crate::{Tensor, par};
 
-/// [dq2, dk2, dv2, ddo] for x = [q, k, v, do, o, lse].
+/// [dq2, dk2, dv2, ddo] for x = [q, k, v, do, lse].
 pub(super) fn double_backward<T: Float>(
     g: &Geometry,
-    x: [&[T]; 6],
+    x: [&[T]; 5],
     [a, b, c]: [Option<&[T]>; 3],
 ) -> [Tensor; 4] {
-    let [q, k, v, do_, o, lse] = x;
+    let [q, k, v, do_, lse] = x;
     let group = g.n / g.m;
     let scale: T = g.scale();
     let parts = g.for_heads(|kv| {
@@ -58,7 +58,7 @@ pub(super) fn double_backward<T: Float>(
                             let (p, dp) = (&mut p[row(r)], &mut dp[row(r)]);
                             let (gs, pb) = (&mut gs[row(r)], &mut pb[row(r)]);
                             probabilities(p, g.columns(&block, i), lse[i * g.n + head]);
-                            let d = par::dot(g.query_row(do_, i, head), g.query_row(o, i, head));
+                            let d = par::dot(p, dp);
                             let gamma = par::dot(p, gs);
                             // Pb = G (dP - D) - gamma dP + dO C', then dS = s P (dP - D) over dP
                             for j in 0..width {

@@ -5,7 +5,7 @@
 //!
 //! ```text
 //! S = s Q K'          P = softmax(S), kept as lse, one number per row        O = P V
-//! dP = dO V'          D = rowsum(dO O)        dS = P (dP - D)
+//! dP = dO V'          D = rowsum(P dP)        dS = P (dP - D)
 //! dQ = s dS K         dK = s dS' Q            dV = P' dO
 //! cotangents A, B, C of dQ, dK, dV:
 //! G = s (A K' + Q B')                         gamma = rowsum(P G)            E = P (G - gamma)
@@ -13,7 +13,8 @@
 //! dQ2 = s (Sb K + dS B)   dK2 = s (Sb' Q + dS' A)   dV2 = E' dO   ddO = E V + P C
 //! ```
 //!
-//! o and lse are caches of functions of (q, k, v): no cotangent goes to them, the derivative is the total one.
+//! lse is a cache of a function of (q, k): no cotangent goes to it, the derivative is the total one. D is summed over the same P
+//! and dP that it is taken from, so a query that sees one key alone has gradients of exactly zero.
 //!
 //! Nothing of size [t, tk] is stored: a block of query rows works on a strip [rows, window + rows] at a time, and only on
 //! keys inside the window. Forward is parallel over blocks of rows; the backward passes over key/value heads, each of which
@@ -54,8 +55,8 @@ impl Op<Tensor> for SwaAttention {
             return Ok(vec![None, None, None]);
         };
         let [q, k, v] = [&at.x[0], &at.x[1], &at.x[2]];
-        let (o, lse) = (at.y[0].detach(), at.y[1].detach());
-        let d = swa_attention_bwd(q, k, v, do_, &o, &lse, self.window)?;
+        let lse = at.y[1].detach();
+        let d = swa_attention_bwd(q, k, v, do_, &lse, self.window)?;
         Ok(d.into_iter().map(Some).collect())
     }
 }
@@ -82,7 +83,7 @@ impl Op<Tensor> for SwaAttentionBwd {
         let g = Geometry::of(self.name(), x[0], x[1], x[2], self.window)?;
         Ok(for_float!(self.name(), x[0].dtype(), T => {
             let data = |i: usize| x[i].data::<T>();
-            backward::backward(&g, data(0), data(1), data(2), data(3), data(4), data(5)).to_vec()
+            backward::backward(&g, data(0), data(1), data(2), data(3), data(4)).to_vec()
         }))
     }
 
@@ -90,7 +91,7 @@ impl Op<Tensor> for SwaAttentionBwd {
         let x: Vec<&Var> = at.x.iter().collect();
         let d = swa_attention_bwd_bwd(&x, [&ct[0], &ct[1], &ct[2]], self.window)?;
         let mut d: Vec<Option<Var>> = d.into_iter().map(Some).collect();
-        d.resize(6, None); // o and lse are caches
+        d.resize(5, None); // lse is a cache
         Ok(d)
     }
 }
@@ -101,11 +102,10 @@ pub(crate) fn swa_attention_bwd(
     k: &Var,
     v: &Var,
     do_: &Var,
-    o: &Var,
     lse: &Var,
     window: usize,
 ) -> Result<[Var; 3]> {
-    let d = apply(SwaAttentionBwd { window }, &[q, k, v, do_, o, lse])?;
+    let d = apply(SwaAttentionBwd { window }, &[q, k, v, do_, lse])?;
     Ok(d.try_into().expect("three outputs"))
 }
 
@@ -124,10 +124,10 @@ impl Op<Tensor> for SwaAttentionBwdBwd {
 
     fn eval(&self, x: &[&Tensor]) -> Result<Vec<Tensor>> {
         let g = Geometry::of(self.name(), x[0], x[1], x[2], self.window)?;
-        let ct = self.present.spread(&x[6..]);
+        let ct = self.present.spread(&x[5..]);
         Ok(for_float!(self.name(), x[0].dtype(), T => {
             let ct = ct.map(|c| c.map(|c| c.data::<T>()));
-            let x: [&[T]; 6] = std::array::from_fn(|i| x[i].data());
+            let x: [&[T]; 5] = std::array::from_fn(|i| x[i].data());
             double_backward::double_backward(&g, x, ct).to_vec()
         }))
     }
@@ -152,20 +152,20 @@ impl Op<Tensor> for SwaAttentionBwdBwd {
             };
             vjp_of(bwd, &x[..4], &present.spread(&x[4..]))
         };
-        // inputs without the caches o and lse, which stand at 4 and 5
-        let without = |x: &[Var]| -> Vec<Var> { [&x[..4], &x[6..]].concat() };
+        // inputs without the cache lse, which stands at 4
+        let without = |x: &[Var]| -> Vec<Var> { [&x[..4], &x[5..]].concat() };
         let short = At {
             x: without(&at.x),
             y: at.y.clone(),
-            needs: [&at.needs[..4], &at.needs[6..]].concat(),
+            needs: [&at.needs[..4], &at.needs[5..]].concat(),
         };
         let mut d = vjp_of_meaning(meaning, short.x.len(), &short, ct)?;
-        d.splice(4..4, [None, None]);
+        d.insert(4, None);
         Ok(d)
     }
 }
 
-/// [dq2, dk2, dv2, ddo] for x = [q, k, v, do, o, lse] and cotangents of [dq, dk, dv].
+/// [dq2, dk2, dv2, ddo] for x = [q, k, v, do, lse] and cotangents of [dq, dk, dv].
 pub(crate) fn swa_attention_bwd_bwd(
     x: &[&Var],
     ct: [&Option<Var>; 3],

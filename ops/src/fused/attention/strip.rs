@@ -122,11 +122,6 @@ impl Geometry {
         strided(&x[start..], keys.len(), self.h, self.m * self.h)
     }
 
-    /// One head's row i of a [t, n, h] array.
-    pub fn query_row<'a, T>(&self, x: &'a [T], i: usize, head: usize) -> &'a [T] {
-        &x[(i * self.n + head) * self.h..][..self.h]
-    }
-
     /// Runs `f` for every key/value head, on as many threads as there are.
     pub fn for_heads<R: Send>(&self, f: impl Fn(usize) -> R + Sync + Send) -> Vec<R> {
         match par::worth_sharing(self.t * self.n * self.strip_width()) {
