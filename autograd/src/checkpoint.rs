@@ -1,13 +1,17 @@
 //! Trading time for memory: forget the tape of a function, make it again in the backward pass.
 
+use std::cell::RefCell;
+use std::rc::Rc;
+
 use crate::error::Error;
+use crate::keep::{Keep, Kept, record, replay};
 use crate::op::{At, Op, Value, apply};
 use crate::route::depends_on_older;
 use crate::sweep::{backward_with, vjp};
 use crate::var::{Var, now};
 
-/// `f(x)` as one op that keeps its inputs and outputs only; its rule runs `f` again and
-/// differentiates that.
+/// `f(x)` as one op that keeps its inputs and outputs, and what `keep` says of the rest; its rule runs
+/// `f` again and differentiates that.
 ///
 /// It can be differentiated to any order, like `f` itself. Three things are asked of `f`:
 ///
@@ -23,11 +27,18 @@ use crate::var::{Var, now};
 pub fn checkpoint<V: Value>(
     f: impl Fn(&[Var<V>]) -> Result<Vec<Var<V>>, V::Error> + 'static,
     x: &[&Var<V>],
+    keep: Keep,
 ) -> Result<Vec<Var<V>>, V::Error> {
-    apply(Checkpoint(f), x)
+    let kept = RefCell::new(Rc::from([]));
+    apply(Checkpoint { f, keep, kept }, x)
 }
 
-struct Checkpoint<F>(F);
+struct Checkpoint<F> {
+    f: F,
+    keep: Keep,
+    /// Of the first run.
+    kept: RefCell<Rc<[Kept]>>,
+}
 
 const NAME: &str = "checkpoint";
 
@@ -43,10 +54,12 @@ where
     fn eval(&self, x: &[&V]) -> Result<Vec<V>, V::Error> {
         let x: Vec<_> = x.iter().map(|x| Var::constant((*x).clone())).collect();
         let start = now();
-        let y = (self.0)(&x)?;
+        let (y, kept) = record(self.keep, || (self.f)(&x));
+        let y = y?;
         if depends_on_older(&y, start) {
             return Err(Error::Captured { op: NAME }.into());
         }
+        *self.kept.borrow_mut() = kept;
         Ok(y.into_iter().map(Var::into_value).collect())
     }
 
@@ -55,7 +68,8 @@ where
         // as they are.
         let alias = |(x, needed): (&Var<V>, &bool)| if *needed { x.alias() } else { x.clone() };
         let x: Vec<_> = at.x.iter().zip(&at.needs).map(alias).collect();
-        let y = (self.0)(&x)?;
+        let kept = self.kept.borrow().clone();
+        let y = replay(self.keep, &kept, || (self.f)(&x))?;
         if y.len() != ct.len() {
             let (expected, got) = (ct.len(), y.len());
             return Err(Error::Arity {

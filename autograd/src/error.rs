@@ -16,6 +16,13 @@ pub enum Error {
         /// The op that re-traces the function.
         op: &'static str,
     },
+    /// The second run of a function given to `checkpoint` met another costly op than the first.
+    Replay {
+        /// The op of the first run, if it had that many.
+        first: Option<&'static str>,
+        /// The op of the second.
+        second: &'static str,
+    },
     /// A loss has more than one element, so "its gradient" has no meaning.
     NotScalar {
         /// Description of the loss.
@@ -65,6 +72,12 @@ impl fmt::Display for Error {
                 f,
                 "the function given to `{op}` captures a tracked variable, whose gradient would be lost: \
                  pass the variable as an input, or detach it"
+            ),
+            Error::Replay { first, second } => write!(
+                f,
+                "the second run of a function given to `checkpoint` met op `{second}` where the first met {}: \
+                 make it a function of its arguments alone",
+                first.map_or("none".to_string(), |op| format!("`{op}`"))
             ),
             Error::NotScalar { loss } => write!(
                 f,

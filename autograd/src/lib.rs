@@ -93,6 +93,7 @@
 mod check;
 mod checkpoint;
 mod error;
+mod keep;
 mod op;
 mod route;
 mod sweep;
@@ -101,6 +102,7 @@ mod var;
 pub use check::{Check, CheckError, Mismatch, Probe, check_grads};
 pub use checkpoint::checkpoint;
 pub use error::Error;
+pub use keep::Keep;
 pub use op::{At, Op, Value, apply, apply1};
 pub use sweep::{backward, backward_with, grad, vjp};
 pub use var::Var;

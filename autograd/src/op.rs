@@ -1,6 +1,7 @@
 //! What the engine asks of values and of ops, and the application of an op to variables.
 
 use crate::error::Error;
+use crate::keep;
 use crate::var::{Node, Var};
 
 /// An element of a vector space: a number, a tensor.
@@ -33,6 +34,12 @@ pub trait Op<V: Value>: 'static {
 
     /// The outputs at these inputs.
     fn eval(&self, x: &[&V]) -> Result<Vec<V>, V::Error>;
+
+    /// True if computing the outputs costs much more than holding them: a product of matrices, say. A
+    /// checkpoint may keep them ([`Keep::Costly`](crate::Keep::Costly)).
+    fn costly(&self) -> bool {
+        false
+    }
 
     /// The cotangents of the inputs from those of the outputs, one slot each; `None` is a zero.
     ///
@@ -93,10 +100,10 @@ pub fn apply1<V: Value>(op: impl Op<V>, x: &[&Var<V>]) -> Result<Var<V>, V::Erro
 /// The outputs of an op; up to three inputs are gathered without an allocation.
 fn eval<V: Value>(op: &impl Op<V>, x: &[&Var<V>]) -> Result<Vec<V>, V::Error> {
     match x {
-        [a] => op.eval(&[a.value()]),
-        [a, b] => op.eval(&[a.value(), b.value()]),
-        [a, b, c] => op.eval(&[a.value(), b.value(), c.value()]),
-        _ => op.eval(&x.iter().map(|x| x.value()).collect::<Vec<_>>()),
+        [a] => keep::eval(op, &[a.value()]),
+        [a, b] => keep::eval(op, &[a.value(), b.value()]),
+        [a, b, c] => keep::eval(op, &[a.value(), b.value(), c.value()]),
+        _ => keep::eval(op, &x.iter().map(|x| x.value()).collect::<Vec<_>>()),
     }
 }
 

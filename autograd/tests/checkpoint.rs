@@ -9,7 +9,7 @@ mod common;
 use std::cell::Cell;
 use std::rc::Rc;
 
-use autograd::{Check, Error, Var, backward, check_grads, checkpoint, grad};
+use autograd::{At, Check, Error, Keep, Op, Var, apply1, backward, check_grads, checkpoint, grad};
 use common::*;
 
 const X: f64 = 0.7;
@@ -22,7 +22,7 @@ fn product(x: &[Var<Real>]) -> Result<Vec<Var<Real>>> {
 fn derivatives_to_order_three() {
     let raw = |x: &Var<Real>| mul(&sin(&sin(x)?)?, x);
     let saved = |x: &Var<Real>| {
-        let y = checkpoint(|x| Ok(vec![sin(&sin(&x[0])?)?]), &[x])?;
+        let y = checkpoint(|x| Ok(vec![sin(&sin(&x[0])?)?]), &[x], Keep::Nothing)?;
         mul(&y[0], x)
     };
     close(&saved(&leaf(X)).unwrap(), raw(&leaf(X)).unwrap().value().0);
@@ -44,11 +44,12 @@ fn derivatives_to_order_three() {
 fn inputs_may_depend_on_one_another_or_be_the_same() {
     let (s, c) = X.sin_cos();
     // sin(x) sin(x)
-    let dependent = |x: &Var<Real>| Ok(checkpoint(product, &[x, &sin(x)?])?.remove(0));
+    let dependent =
+        |x: &Var<Real>| Ok(checkpoint(product, &[x, &sin(x)?], Keep::Nothing)?.remove(0));
     close(&d(dependent)(&leaf(X)).unwrap(), 2.0 * s * c);
     close(&d(d(dependent))(&leaf(X)).unwrap(), 2.0 * (c * c - s * s));
     // sin(x) x
-    let same = |x: &Var<Real>| Ok(checkpoint(product, &[x, x])?.remove(0));
+    let same = |x: &Var<Real>| Ok(checkpoint(product, &[x, x], Keep::Nothing)?.remove(0));
     close(&d(same)(&leaf(X)).unwrap(), c * X + s);
     close(&d(d(same))(&leaf(X)).unwrap(), 2.0 * c - s * X);
 
@@ -66,7 +67,7 @@ fn inputs_may_depend_on_one_another_or_be_the_same() {
 #[test]
 fn nested_with_many_inputs_and_outputs() {
     let f = |x: &[Var<Real>]| {
-        let inner = checkpoint(product, &[&x[0], &x[1]])?.remove(0);
+        let inner = checkpoint(product, &[&x[0], &x[1]], Keep::Nothing)?.remove(0);
         Ok(vec![
             mul(&inner, &x[0])?,
             x[1].clone(),
@@ -74,7 +75,7 @@ fn nested_with_many_inputs_and_outputs() {
             constant(2.0),
         ])
     };
-    let outer = move |x: &[Var<Real>]| checkpoint(f, &[&x[0], &x[1]]);
+    let outer = move |x: &[Var<Real>]| checkpoint(f, &[&x[0], &x[1]], Keep::Costly);
     check_grads(
         outer,
         &[Real(X), Real(-0.3)],
@@ -89,7 +90,9 @@ fn nested_with_many_inputs_and_outputs() {
 #[test]
 fn an_input_that_is_not_needed_now_may_be_needed_later() {
     let (a, b) = (leaf(X), leaf(0.4));
-    let y = checkpoint(product, &[&a, &b]).unwrap().remove(0);
+    let y = checkpoint(product, &[&a, &b], Keep::Nothing)
+        .unwrap()
+        .remove(0);
     let da = grad(&y, &[a]).unwrap().remove(0).unwrap();
     close(&grad(&da, &[b]).unwrap()[0].clone().unwrap(), X.cos());
 }
@@ -105,27 +108,24 @@ fn the_tape_is_not_kept() {
         }
     }
     struct Held(#[allow(dead_code, reason = "held for its drop")] Token);
-    impl autograd::Op<Real> for Held {
+    impl Op<Real> for Held {
         fn name(&self) -> &'static str {
             "held"
         }
         fn eval(&self, x: &[&Real]) -> Result<Vec<Real>> {
             Ok(vec![x[0].clone()])
         }
-        fn vjp(&self, _: &autograd::At<Real>, ct: &[Option<Var<Real>>]) -> Cotangents<Real> {
+        fn vjp(&self, _: &At<Real>, ct: &[Option<Var<Real>>]) -> Cotangents<Real> {
             Ok(ct.to_vec())
         }
     }
     let count = alive.clone();
     let f = move |x: &[Var<Real>]| {
         count.set(count.get() + 1);
-        Ok(vec![autograd::apply1(
-            Held(Token(count.clone())),
-            &[&x[0]],
-        )?])
+        Ok(vec![apply1(Held(Token(count.clone())), &[&x[0]])?])
     };
     let x = leaf(X);
-    let y = checkpoint(f, &[&x]).unwrap().remove(0);
+    let y = checkpoint(f, &[&x], Keep::Nothing).unwrap().remove(0);
     assert_eq!(alive.get(), 0);
     assert_eq!(backward(&y, &[x]).unwrap(), [Some(Real(1.0))]);
     assert_eq!(alive.get(), 0);
@@ -136,7 +136,12 @@ fn a_captured_variable_is_an_error() {
     let x = leaf(X);
     let captured = Err(Error::Captured { op: "checkpoint" });
     let with = |w: Var<Real>| {
-        checkpoint(move |x: &[Var<Real>]| Ok(vec![mul(&x[0], &w)?]), &[&x]).map(|_| ())
+        checkpoint(
+            move |x: &[Var<Real>]| Ok(vec![mul(&x[0], &w)?]),
+            &[&x],
+            Keep::Nothing,
+        )
+        .map(|_| ())
     };
     assert_eq!(with(x.clone()), captured);
     assert_eq!(with(x.alias()), captured);
@@ -145,7 +150,10 @@ fn a_captured_variable_is_an_error() {
     // Even through an alias made inside, or out of reach of what is passed in.
     let w = x.clone();
     let f = move |x: &[Var<Real>]| Ok(vec![mul(&x[0], &w.alias())?]);
-    assert_eq!(checkpoint(f, &[&constant(1.0)]).map(|_| ()), captured);
+    assert_eq!(
+        checkpoint(f, &[&constant(1.0)], Keep::Nothing).map(|_| ()),
+        captured
+    );
     assert!(
         Error::Captured { op: "checkpoint" }
             .to_string()
@@ -161,7 +169,7 @@ fn what_is_made_inside_is_not_captured() {
         let dw = grad(&mul(&sin(&w)?, &w)?, &[w.clone()])?.remove(0).unwrap();
         Ok(vec![add(&w, &dw)?])
     };
-    let y = checkpoint(f, &[&constant(X)]).unwrap();
+    let y = checkpoint(f, &[&constant(X)], Keep::Nothing).unwrap();
     assert!(!y[0].is_tracked());
     close(&y[0], X + X.sin() + X * X.cos());
 }
@@ -174,7 +182,7 @@ fn the_second_run_must_do_what_the_first_did() {
         Ok(vec![x[0].clone(); runs.get()])
     };
     let x = leaf(X);
-    let y = checkpoint(f, &[&x]).unwrap().remove(0);
+    let y = checkpoint(f, &[&x], Keep::Nothing).unwrap().remove(0);
     let what = "outputs in its second run";
     assert_eq!(
         backward(&y, &[x]).unwrap_err(),
@@ -214,7 +222,7 @@ fn train(step: Step, x: &[Var<Vector>]) -> Result<Vec<Var<Vector>>> {
 }
 
 fn saved_step(x: &[Var<Vector>]) -> Result<Vec<Var<Vector>>> {
-    checkpoint(step, &[&x[0], &x[1], &x[2]])
+    checkpoint(step, &[&x[0], &x[1], &x[2]], Keep::Costly)
 }
 
 fn inputs() -> Vec<Vector> {
@@ -251,4 +259,90 @@ fn the_meta_gradient_against_finite_differences() {
     };
     check_grads(|x: &[Var<Vector>]| train(step, x), &inputs(), &check).unwrap();
     check_grads(|x: &[Var<Vector>]| train(saved_step, x), &inputs(), &check).unwrap();
+}
+
+/// x^2, as an op that is costly and counts how often it is computed.
+struct Square(Rc<Cell<i32>>);
+
+impl Op<Real> for Square {
+    fn name(&self) -> &'static str {
+        "square"
+    }
+    fn costly(&self) -> bool {
+        true
+    }
+    fn eval(&self, x: &[&Real]) -> Result<Vec<Real>> {
+        self.0.set(self.0.get() + 1);
+        Ok(vec![Real(x[0].0 * x[0].0)])
+    }
+    fn vjp(&self, at: &At<Real>, ct: &[Option<Var<Real>>]) -> Cotangents<Real> {
+        let part = |ct: &Var<Real>| mul(&mul(&constant(2.0), &at.x[0])?, ct);
+        Ok(vec![ct[0].as_ref().map(part).transpose()?])
+    }
+}
+
+#[test]
+fn costly_ops_are_computed_once() {
+    for (keep, runs) in [(Keep::Nothing, 4), (Keep::Costly, 2)] {
+        let count = Rc::new(Cell::new(0));
+        let counted = count.clone();
+        // (sin(x^2))^2
+        let f = move |x: &[Var<Real>]| {
+            let square = |x: &Var<Real>| apply1(Square(counted.clone()), &[x]);
+            Ok(vec![square(&sin(&square(&x[0])?)?)?])
+        };
+        let x = leaf(X);
+        let y = checkpoint(f, &[&x], keep).unwrap().remove(0);
+        let dx = backward(&y, &[x.clone()]).unwrap().remove(0).unwrap();
+        assert_eq!(count.get(), runs);
+        let (s, c) = (X * X).sin_cos();
+        close(&Var::constant(dx), 4.0 * X * s * c);
+        // what is kept can be used again
+        backward(&y, &[x]).unwrap();
+        let again = if keep == Keep::Nothing { 6 } else { 2 };
+        assert_eq!(count.get(), again);
+    }
+}
+
+#[test]
+fn a_nested_checkpoint_keeps_for_itself() {
+    let count = Rc::new(Cell::new(0));
+    let counted = count.clone();
+    let square = move |x: &Var<Real>| apply1(Square(counted.clone()), &[x]);
+    let f = move |x: &[Var<Real>]| {
+        let square = square.clone();
+        let inner = {
+            let square = square.clone();
+            move |x: &[Var<Real>]| Ok(vec![square(&sin(&x[0])?)?])
+        };
+        let y = checkpoint(inner, &[&square(&x[0])?], Keep::Nothing)?.remove(0);
+        Ok(vec![square(&y)?])
+    };
+    let x = leaf(X);
+    let y = checkpoint(f, &[&x], Keep::Costly).unwrap().remove(0);
+    assert_eq!(count.get(), 3);
+    let dx = backward(&y, &[x]).unwrap().remove(0).unwrap();
+    // the inner one is run in the second run of the outer one, and again for its own rule
+    assert_eq!(count.get(), 5);
+    let (s, c) = (X * X).sin_cos();
+    // (sin(x^2))^4
+    close(&Var::constant(dx), 8.0 * X * s.powi(3) * c);
+}
+
+#[test]
+fn costly_ops_must_come_in_the_same_order() {
+    let second = Rc::new(Cell::new(false));
+    let flag = second.clone();
+    let f = move |x: &[Var<Real>]| match flag.replace(true) {
+        false => Ok(vec![sin(&x[0])?]),
+        true => Ok(vec![apply1(Square(Rc::default()), &[&x[0]])?]),
+    };
+    let x = leaf(X);
+    let y = checkpoint(f, &[&x], Keep::Costly).unwrap().remove(0);
+    let expected = Error::Replay {
+        first: None,
+        second: "square",
+    };
+    assert!(expected.to_string().contains("function of its arguments"));
+    assert_eq!(backward(&y, &[x]).unwrap_err(), expected);
 }

@@ -3,7 +3,7 @@
 
 mod common;
 
-use autograd::{Check, Var, backward, check_grads, checkpoint, grad};
+use autograd::{Check, Keep, Var, backward, check_grads, checkpoint, grad};
 use common::*;
 use proptest::prelude::*;
 
@@ -36,7 +36,7 @@ fn eval(tree: &Tree, x: &[Var<Real>]) -> Result<Var<Real>> {
         Tree::Again(a) => {
             let a = a.clone();
             let f = move |x: &[Var<Real>]| Ok(vec![eval(&a, x)?]);
-            Ok(checkpoint(f, &x.iter().collect::<Vec<_>>())?.remove(0))
+            Ok(checkpoint(f, &x.iter().collect::<Vec<_>>(), Keep::Nothing)?.remove(0))
         }
         Tree::Grad(a, i) => {
             let x: Vec<_> = x.iter().map(Var::alias).collect();
