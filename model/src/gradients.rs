@@ -3,6 +3,7 @@
 use ops::{Tensor, Var, backward};
 use rayon::prelude::*;
 
+use crate::memory::Bytes;
 use crate::ttt::{Net, Reading};
 use crate::weights::{Fast, Weights};
 use crate::{Error, Model, Result};
@@ -78,6 +79,11 @@ impl Workers {
                 .collect::<Result<_>>()?,
             outer: pool(workers)?,
         })
+    }
+
+    /// What one of the sequences that are read side by side may use of `all`.
+    pub fn share(&self, all: Bytes) -> Bytes {
+        Bytes(all.0 / self.pools.len() as u64)
     }
 
     /// `f(item)` for every item, in order of the items; `f` may use the current pool.

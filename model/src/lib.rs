@@ -12,6 +12,7 @@ pub mod files;
 pub mod flops;
 pub mod gradients;
 mod init;
+pub mod memory;
 pub mod sampling;
 pub mod session;
 pub mod train;

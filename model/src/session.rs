@@ -4,14 +4,12 @@
 //! Every token is scored with the fast weights of its mini-batch, and a whole mini-batch is followed by one inner step, so
 //! losses are those of [`Net::read`] however the text is cut into calls.
 
-use std::sync::Arc;
-
 use ops::{Tensor, Var, concat, cross_entropy, slice};
 
 use crate::block::KeyValues;
 use crate::data::Tokenizer;
 use crate::sampling::Sampler;
-use crate::ttt::{Net, Reading, Suffix};
+use crate::ttt::{Inner, Net, State, Suffix};
 use crate::weights::Fast;
 use crate::{Error, Model, Result, Ttt};
 
@@ -174,7 +172,7 @@ impl Session {
                 "a session needs at least one token to predict the next from; read something first";
             return Err(Error::setting("tokens", 0, message));
         };
-        let (h, caches) = self.net.prefix(&[last].into(), &self.prefix, false)?;
+        let (h, caches) = self.net.prefix(&[last].into(), &self.prefix, &[])?;
         self.prefix = detached(&caches);
         let (logits, live) = self.suffix.logits(&h, &self.fast, &self.live)?;
         self.live = detached(&live);
@@ -236,7 +234,7 @@ impl Session {
     /// Inputs with the tokens that follow them: losses, and an inner step for every mini-batch that they complete. They do
     /// not reach beyond the end of a mini-batch by more than whole ones.
     fn advance(&mut self, inputs: &[u32], targets: &[u32]) -> Result<Vec<f64>> {
-        let (h, caches) = self.net.prefix(&inputs.into(), &self.prefix, false)?;
+        let (h, caches) = self.net.prefix(&inputs.into(), &self.prefix, &[])?;
         self.prefix = detached(&caches);
         let b = self
             .ttt
@@ -283,23 +281,21 @@ impl Session {
 
     /// One whole mini-batch x [b, d], from the caches at its start.
     fn step(&mut self, x: &Var, targets: &[u32]) -> Result<Var> {
-        let reading = Reading {
+        let inner = Inner {
+            ttt: self.ttt.clone(),
             first_order: true, // what comes of the step is detached
-            ..Reading::default()
+            inner_lr_scale: 1.0,
         };
-        let targets: Arc<[u32]> = targets.into();
-        let step = self.suffix.step(
-            x,
-            &targets,
-            &self.fast,
-            &self.start,
-            self.ttt.as_ref(),
-            &reading,
-        )?;
-        self.fast = step.fast.iter().map(|f| f.map(Var::detach)).collect();
-        self.live = detached(&step.caches);
+        let state = State {
+            fast: self.fast.clone(),
+            caches: self.start.clone(),
+        };
+        let (nll, state) = self.suffix.step(x, &targets.into(), &state, &inner)?;
+        let state = state.detach();
+        self.fast = state.fast;
+        self.live = state.caches;
         self.start = self.live.clone();
-        Ok(step.nll.detach())
+        Ok(nll.detach())
     }
 }
 

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::files::{Stored, Tensors, read_tensors, write_tensors};
 use crate::gradients::Workers;
+use crate::memory::Bytes;
 use crate::ttt::Reading;
 use crate::{Config, Error, Model, Result, Weights};
 
@@ -43,8 +44,10 @@ pub struct Schedule {
     pub inner_warmup: f64,
     /// Treat the inner gradients as constants of the outer gradient: cheaper and not exact.
     pub first_order: bool,
-    /// Compute activations again in the backward pass instead of keeping them.
-    pub recompute: bool,
+    /// What the sequences that are read side by side may keep for their backward passes, all together; what does not fit is
+    /// computed again ([`Plan`](crate::memory::Plan)). Absent: keep everything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub memory: Option<Bytes>,
     /// Seed of parameters and of the order of the data.
     pub seed: u64,
 }
@@ -217,7 +220,7 @@ impl Trainer {
         let reading = Reading {
             learn: true,
             first_order: s.first_order,
-            recompute: s.recompute,
+            memory: s.memory.map(|all| self.workers.share(all)),
             inner_lr_scale: s.inner_lr_scale_at(self.step),
         };
         let batch = self

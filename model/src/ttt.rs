@@ -21,11 +21,12 @@ use std::sync::Arc;
 
 use ops::derived::clip_factor;
 use ops::{
-    DType, Tensor, Var, checkpoint, concat, cross_entropy, gather, grad, linear, rms_norm, scale,
-    sgd_update, slice, sum_all,
+    DType, Keep, Tensor, Var, checkpoint, concat, cross_entropy, gather, grad, linear, rms_norm,
+    scale, sgd_update, slice, sum_all,
 };
 
 use crate::block::{KeyValues, Rotary, attention, mlp};
+use crate::memory::{Bytes, Level, Plan};
 use crate::weights::{Block, Fast, Weights};
 use crate::{Config, Error, Result, Ttt};
 
@@ -36,9 +37,9 @@ pub struct Reading {
     pub learn: bool,
     /// Treat every g_i as a constant of the outer gradient: cheaper and not exact.
     pub first_order: bool,
-    /// Record nothing inside blocks and inner steps; compute them again in the backward pass. Memory then does not grow with
-    /// the depth of the prefix or the number of recorded inner steps.
-    pub recompute: bool,
+    /// What the tape of a sequence may take; what does not fit is computed again in the backward pass ([`Plan`]). `None`:
+    /// keep everything.
+    pub memory: Option<Bytes>,
     /// Factor on eta (the warm-up of the inner learning rate).
     pub inner_lr_scale: f64,
 }
@@ -48,7 +49,7 @@ impl Default for Reading {
         Reading {
             learn: true,
             first_order: false,
-            recompute: false,
+            memory: None,
             inner_lr_scale: 1.0,
         }
     }
@@ -105,12 +106,13 @@ impl Net {
         (self.config.first_fast() + 1).min(self.config.num_hidden_layers)
     }
 
-    /// Embedding, the first L - S blocks, and the attention of the first fast block: ids `[t]` to [t, d].
+    /// Embedding, the first L - S blocks, and the attention of the first fast block: ids `[t]` to [t, d]. `levels` says what
+    /// each block keeps; one that is not in the list keeps everything.
     pub fn prefix(
         &self,
         ids: &Arc<[u32]>,
         caches: &[KeyValues],
-        recompute: bool,
+        levels: &[Level],
     ) -> Result<(Var, Vec<KeyValues>)> {
         let first_fast = self.config.first_fast();
         let mut x = gather(&self.weights.embed, ids)?;
@@ -127,9 +129,9 @@ impl Net {
                 };
                 Ok::<_, Error>((x, cache))
             };
-            let (y, cache) = match recompute {
-                true => recomputed_block(run, w, &x, cache)?,
-                false => run(w, &x, cache)?,
+            let (y, cache) = match levels.get(i).and_then(|level| level.keep()) {
+                Some(keep) => checkpointed_block(run, w, &x, cache, keep)?,
+                None => run(w, &x, cache)?,
             };
             x = y;
             next.push(cache);
@@ -166,28 +168,44 @@ impl Net {
             .as_ref()
             .filter(|_| reading.learn && self.config.fast_layers() > 0);
         let b = ttt.map_or(t, |ttt| ttt.mini_batch_size);
+        let plan = match reading.memory {
+            None => Plan::everything(),
+            Some(bytes) => Plan::within(&self.config, self.dtype(), t, b, bytes)?,
+        };
+        let inner = Inner {
+            ttt: ttt.cloned(),
+            first_order: reading.first_order,
+            inner_lr_scale: reading.inner_lr_scale,
+        };
         let inputs: Arc<[u32]> = ids[..t].into();
         let caches = self.empty_caches(self.prefix_attentions());
-        let (h, _) = self.prefix(&inputs, &caches, reading.recompute)?;
+        let (h, _) = self.prefix(&inputs, &caches, &plan.prefix)?;
         let suffix = self.suffix();
-        let mut fast = self.weights.fast();
-        let mut caches = self.empty_caches(suffix.attentions());
+        let mut state = State {
+            fast: self.weights.fast(),
+            caches: self.empty_caches(suffix.attentions()),
+        };
         let mut nll = vec![];
-        for start in (0..t).step_by(b) {
-            let end = (start + b).min(t);
+        let mut steps = plan.steps.as_slice();
+        let segment = b.saturating_mul(plan.segment);
+        for start in (0..t).step_by(segment) {
+            let end = start.saturating_add(segment).min(t);
             let x = slice(&h, 0, start, end)?;
             let targets: Arc<[u32]> = ids[start + 1..end + 1].into();
-            // a last mini-batch shorter than b is scored and changes nothing
-            let ttt = ttt.filter(|_| end - start == b);
-            let step = suffix.step(&x, &targets, &fast, &caches, ttt, reading)?;
-            nll.push(step.nll);
-            (fast, caches) = (step.fast, step.caches);
+            let (levels, rest) = steps.split_at(steps.len().min(plan.segment));
+            steps = rest;
+            let (losses, next) = match plan.segment {
+                1 => suffix.run(&x, &targets, &state, &inner, b, levels)?,
+                _ => suffix.checkpointed(&x, &targets, &state, &inner, b, levels, Keep::Nothing)?,
+            };
+            nll.push(losses);
+            state = next;
         }
         let nll = concat(&nll.iter().collect::<Vec<_>>(), 0)?;
         Ok(Outcome {
             loss: scale(&sum_all(&nll)?, 1.0 / t as f64)?,
             nll: nll.value().clone(),
-            fast,
+            fast: state.fast,
         })
     }
 }
@@ -201,14 +219,24 @@ pub struct Suffix {
     head: Var,
 }
 
-/// One mini-batch read.
-pub struct Step {
-    /// Negative log-likelihood of each token under the weights from before the step `[b]`.
-    pub nll: Var,
-    /// Fast weights after the step.
+/// What one mini-batch hands to the next.
+#[derive(Clone)]
+pub struct State {
+    /// Fast weights.
     pub fast: Vec<Fast<Var>>,
-    /// Keys and values for the next mini-batch.
+    /// Keys and values.
     pub caches: Vec<KeyValues>,
+}
+
+/// How inner steps are taken.
+#[derive(Clone)]
+pub struct Inner {
+    /// `None`: none are taken.
+    pub ttt: Option<Ttt>,
+    /// See [`Reading`].
+    pub first_order: bool,
+    /// See [`Reading`].
+    pub inner_lr_scale: f64,
 }
 
 impl Suffix {
@@ -241,27 +269,21 @@ impl Suffix {
         Ok((linear(&x, &self.head)?, next))
     }
 
-    /// Scores one mini-batch x [b, d] and, if `ttt` is given, takes one inner step on it.
+    /// Scores one mini-batch x [b, d] and, if there is an inner loop, takes one step on it: losses `[b]` under the weights from
+    /// before the step, and what the next mini-batch needs.
     pub fn step(
         &self,
         x: &Var,
         targets: &Arc<[u32]>,
-        fast: &[Fast<Var>],
-        caches: &[KeyValues],
-        ttt: Option<&Ttt>,
-        reading: &Reading,
-    ) -> Result<Step> {
-        if reading.recompute {
-            return self.recomputed_step(x, targets, fast, caches, ttt, reading);
-        }
-        let Some(ttt) = ttt else {
+        state: &State,
+        inner: &Inner,
+    ) -> Result<(Var, State)> {
+        let State { fast, caches } = state;
+        let Some(ttt) = &inner.ttt else {
             let (logits, caches) = self.logits(x, fast, caches)?;
             let nll = cross_entropy(&logits, targets)?;
-            return Ok(Step {
-                nll,
-                fast: fast.to_vec(),
-                caches,
-            });
+            let fast = fast.clone();
+            return Ok((nll, State { fast, caches }));
         };
         // l_i, with fresh aliases of W_{i-1} to differentiate with respect to
         let w: Vec<Fast<Var>> = fast.iter().map(|f| f.map(Var::alias)).collect();
@@ -274,71 +296,92 @@ impl Suffix {
         for (g_, w) in grad(&l, &flat)?.into_iter().zip(&flat) {
             let zero = || Tensor::zeros(w.value().shape(), w.value().dtype());
             let g_ = g_.unwrap_or_else(|| Var::constant(zero()));
-            g.push(if reading.first_order { g_.detach() } else { g_ });
+            g.push(if inner.first_order { g_.detach() } else { g_ });
         }
         // s_i
-        let eta = ttt.inner_learning_rate * reading.inner_lr_scale;
+        let eta = ttt.inner_learning_rate * inner.inner_lr_scale;
         let s = scale(&clip_factor(&g, ttt.inner_clip_norm)?, eta)?;
         // W_i
         let mut g = g.iter();
         let mut update = |w: &Var| sgd_update(w, g.next().expect("one gradient per matrix"), &s);
-        let mut after = vec![];
+        let mut fast = vec![];
         for w in &w {
-            after.push(Fast {
+            fast.push(Fast {
                 gate: update(&w.gate)?,
                 up: update(&w.up)?,
                 down: update(&w.down)?,
             });
         }
-        Ok(Step {
-            nll,
-            fast: after,
-            caches,
-        })
+        Ok((nll, State { fast, caches }))
     }
 
-    /// [`step`](Self::step) under a checkpoint: nothing inside is recorded.
-    fn recomputed_step(
+    /// Reads x [.., d], mini-batch by mini-batch of `b` tokens; one that is shorter, at the end, is scored and changes nothing.
+    /// `levels` says what each keeps; one that is not in the list keeps everything.
+    pub fn run(
         &self,
         x: &Var,
         targets: &Arc<[u32]>,
-        fast: &[Fast<Var>],
-        caches: &[KeyValues],
-        ttt: Option<&Ttt>,
-        reading: &Reading,
-    ) -> Result<Step> {
-        let mut inputs: Vec<&Var> = vec![x];
-        inputs.extend(fast.iter().flat_map(Fast::each));
-        inputs.extend(caches.iter().flat_map(|c| [&c.k, &c.v]));
-        let own = self.values();
-        inputs.extend(&own);
-        let (fast_count, cache_count) = (fast.len(), caches.len());
-        let (shape, targets, ttt) = (self.constant(), targets.clone(), ttt.cloned());
-        let reading = Reading {
-            recompute: false,
-            ..*reading
-        };
+        state: &State,
+        inner: &Inner,
+        b: usize,
+        levels: &[Level],
+    ) -> Result<(Var, State)> {
+        let t = targets.len();
+        let mut state = state.clone();
+        let mut nll = vec![];
+        for (i, start) in (0..t).step_by(b).enumerate() {
+            let end = start.saturating_add(b).min(t);
+            let (x, targets) = match end - start == t {
+                true => (x.clone(), targets.clone()),
+                false => (slice(x, 0, start, end)?, targets[start..end].into()),
+            };
+            let inner = Inner {
+                ttt: inner.ttt.clone().filter(|_| end - start == b),
+                ..*inner
+            };
+            let (losses, next) = match levels.get(i).and_then(|level| level.keep()) {
+                Some(keep) => self.checkpointed(&x, &targets, &state, &inner, b, &[], keep)?,
+                None => self.step(&x, &targets, &state, &inner)?,
+            };
+            nll.push(losses);
+            state = next;
+        }
+        Ok((concat(&nll.iter().collect::<Vec<_>>(), 0)?, state))
+    }
+
+    /// [`run`](Self::run) under a checkpoint.
+    #[allow(clippy::too_many_arguments, reason = "those of run, and what to keep")]
+    fn checkpointed(
+        &self,
+        x: &Var,
+        targets: &Arc<[u32]>,
+        state: &State,
+        inner: &Inner,
+        b: usize,
+        levels: &[Level],
+        keep: Keep,
+    ) -> Result<(Var, State)> {
+        let mut inputs = vec![x.clone()];
+        inputs.extend(state.values());
+        inputs.extend(self.values());
+        let (shape, constant) = (state.detach(), self.constant());
+        let (targets, inner, levels) = (targets.clone(), inner.clone(), levels.to_vec());
+        let again = shape.clone();
         let f = move |inputs: &[Var]| {
             let mut at = inputs.iter().cloned();
             let mut next = || at.next().expect("as many inputs as were given");
             let x = next();
-            let fast: Vec<_> = (0..fast_count).map(|_| take_fast(&mut next)).collect();
-            let caches: Vec<_> = (0..cache_count).map(|_| take_cache(&mut next)).collect();
-            let suffix = shape.with_values(&mut next);
-            let step = suffix.step(&x, &targets, &fast, &caches, ttt.as_ref(), &reading);
-            let step = step.map_err(inner_error)?;
-            let mut out = vec![step.nll];
-            out.extend(step.fast.iter().flat_map(Fast::each).cloned());
-            out.extend(step.caches.iter().flat_map(|c| [c.k.clone(), c.v.clone()]));
+            let state = shape.with_values(&mut next);
+            let suffix = constant.with_values(&mut next);
+            let run = suffix.run(&x, &targets, &state, &inner, b, &levels);
+            let (nll, state) = run.map_err(inner_error)?;
+            let mut out = vec![nll];
+            out.extend(state.values());
             Ok(out)
         };
-        let mut out = checkpoint(f, &inputs)?.into_iter();
-        let mut next = || out.next().expect("as many outputs as the step has");
-        Ok(Step {
-            nll: next(),
-            fast: (0..fast_count).map(|_| take_fast(&mut next)).collect(),
-            caches: (0..cache_count).map(|_| take_cache(&mut next)).collect(),
-        })
+        let mut out = checkpoint(f, &inputs.iter().collect::<Vec<_>>(), keep)?.into_iter();
+        let mut next = || out.next().expect("as many outputs as a run has");
+        Ok((next(), again.with_values(&mut next)))
     }
 
     /// The parameters of the suffix in a fixed order.
@@ -372,11 +415,30 @@ impl Suffix {
     }
 }
 
-fn take_fast(next: &mut impl FnMut() -> Var) -> Fast<Var> {
-    Fast {
-        gate: next(),
-        up: next(),
-        down: next(),
+impl State {
+    /// Its variables in a fixed order.
+    fn values(&self) -> Vec<Var> {
+        let mut all: Vec<Var> = self.fast.iter().flat_map(Fast::each).cloned().collect();
+        for c in &self.caches {
+            all.extend([c.k.clone(), c.v.clone()]);
+        }
+        all
+    }
+
+    /// The same without its history.
+    pub fn detach(&self) -> Self {
+        State {
+            fast: self.fast.iter().map(|f| f.map(Var::detach)).collect(),
+            caches: self.caches.iter().map(KeyValues::detach).collect(),
+        }
+    }
+
+    /// As many variables again, in the order of [`values`](Self::values).
+    fn with_values(&self, next: &mut impl FnMut() -> Var) -> Self {
+        State {
+            fast: self.fast.iter().map(|f| f.map(|_| next())).collect(),
+            caches: self.caches.iter().map(|_| take_cache(next)).collect(),
+        }
     }
 }
 
@@ -396,11 +458,12 @@ fn inner_error(e: Error) -> ops::Error {
 }
 
 /// One block of the prefix under a checkpoint.
-fn recomputed_block(
+fn checkpointed_block(
     run: impl Fn(&Block<Var>, &Var, &KeyValues) -> Result<(Var, KeyValues)> + 'static,
     w: &Block<Var>,
     x: &Var,
     cache: &KeyValues,
+    keep: Keep,
 ) -> Result<(Var, KeyValues)> {
     let mut inputs = vec![x.clone(), cache.k.clone(), cache.v.clone()];
     w.map(&mut |_, w| inputs.push(w.clone()));
@@ -413,7 +476,7 @@ fn recomputed_block(
         let (x, cache) = run(&w, &x, &cache).map_err(inner_error)?;
         Ok(vec![x, cache.k, cache.v])
     };
-    let out = checkpoint(f, &inputs.iter().collect::<Vec<_>>())?;
+    let out = checkpoint(f, &inputs.iter().collect::<Vec<_>>(), keep)?;
     let [x, k, v] = out.try_into().expect("three outputs");
     Ok((x, KeyValues { k, v }))
 }

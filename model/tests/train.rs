@@ -39,7 +39,7 @@ fn schedule() -> Schedule {
         inner_warmup_start: 0.1,
         inner_warmup: 0.5,
         first_order: false,
-        recompute: false,
+        memory: None,
         seed: 0,
     }
 }
@@ -102,7 +102,7 @@ fn a_resumed_run_has_the_same_bits() -> Result<()> {
     let kinds = [
         schedule(),
         Schedule {
-            recompute: true,
+            memory: Some(model::memory::Bytes(0)),
             accumulation: 2,
             ..schedule()
         },

@@ -40,7 +40,7 @@ mod tensor;
 mod value;
 
 pub use adamw::AdamW;
-pub use autograd::{backward, backward_with, checkpoint, grad, vjp};
+pub use autograd::{Keep, backward, backward_with, checkpoint, grad, vjp};
 pub use device::Device;
 pub use dtype::{DType, Element, Float};
 pub use error::{Error, Result};

@@ -35,6 +35,10 @@ impl Op<Tensor> for Matmul {
         "matmul"
     }
 
+    fn costly(&self) -> bool {
+        true
+    }
+
     fn eval(&self, x: &[&Tensor]) -> Result<Vec<Tensor>> {
         let (a, b) = (x[0], x[1]);
         let misfit = || {

@@ -6,6 +6,7 @@ use std::time::Instant;
 use clap::Subcommand;
 use model::files::read_input_ids;
 use model::gradients::{Workers, sequence_gradient};
+use model::memory::Bytes;
 use model::{Model, Reading, Result, flops};
 use ops::{DType, Tensor, Transpose, Var, matmul};
 use serde::Serialize;
@@ -33,9 +34,9 @@ pub struct Step {
     /// Timed steps of each kind, after one untimed
     #[arg(long, default_value_t = 5)]
     repeat: usize,
-    /// Compute activations again in the backward pass instead of keeping them
+    /// What the backward pass may keep, like 2GB: what does not fit is computed again; 0 for as little as possible
     #[arg(long)]
-    recompute: bool,
+    memory: Option<Bytes>,
     /// Precision: f32 or f64
     #[arg(long, default_value = "f32")]
     dtype: DType,
@@ -81,7 +82,7 @@ impl Step {
         let threads = self.machine.threads();
         let workers = Workers::new(threads, 1)?;
         let training = Reading {
-            recompute: self.recompute,
+            memory: self.memory,
             ..Reading::default()
         };
         let fixed = Reading {

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use model::files::{read_input_ids, write_tensors};
 use model::gradients::{Workers, sequence_gradient};
+use model::memory::Bytes;
 use model::weights::fast_names;
 use model::{Model, Reading, Result};
 use ops::{DType, Tensor};
@@ -34,9 +35,9 @@ pub struct Grad {
     /// Treat the inner gradients as constants
     #[arg(long)]
     first_order: bool,
-    /// Compute activations again in the backward pass instead of keeping them
+    /// What the backward pass may keep, like 2GB: what does not fit is computed again; 0 for as little as possible
     #[arg(long)]
-    recompute: bool,
+    memory: Option<Bytes>,
     #[command(flatten)]
     machine: Machine,
 }
@@ -48,7 +49,7 @@ impl Grad {
         let ids = read_input_ids(&self.tokens, model.config.vocab_size)?;
         let reading = Reading {
             first_order: self.first_order,
-            recompute: self.recompute,
+            memory: self.memory,
             ..Reading::default()
         };
         let workers = Workers::new(self.machine.threads(), 1)?;

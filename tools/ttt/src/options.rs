@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use clap::ArgAction::Set;
+use model::memory::Bytes;
 use model::{Error, Result};
 use serde::Serialize;
 use toml::Table;
@@ -100,9 +101,9 @@ pub struct TrainingOptions {
     /// Treat inner gradients as constants (not exact)
     #[arg(long, action = Set, num_args = 0..=1, default_missing_value = "true")]
     first_order: Option<bool>,
-    /// Compute activations again instead of keeping them: less memory, more time
-    #[arg(long, action = Set, num_args = 0..=1, default_missing_value = "true")]
-    recompute: Option<bool>,
+    /// What the backward passes may keep, like 2GB: what does not fit is computed again; 0 for as little as possible
+    #[arg(long)]
+    memory: Option<Bytes>,
     /// Seed of parameters and data order
     #[arg(long)]
     seed: Option<u64>,

@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
+use model::memory::Bytes;
 use model::train::Schedule;
 use model::{Config, Error, Result, Ttt};
 use serde::{Deserialize, Serialize};
@@ -248,7 +249,7 @@ fn default_settings() -> Settings {
             inner_warmup_start: 0.1,
             inner_warmup: 0.1,
             first_order: false,
-            recompute: false,
+            memory: None,
             seed: 0,
         },
         data: Data {
@@ -290,7 +291,7 @@ fn paper(
             batch_size,
             sequence_length,
             learning_rate,
-            recompute: true,
+            memory: Some(Bytes(0)),
             ..default.training
         },
         data: default.data,

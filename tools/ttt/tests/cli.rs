@@ -305,13 +305,13 @@ fn grad_reproduces_the_reference() {
 
 #[test]
 fn grad_reproduces_the_reference_when_recomputing() {
-    reproduces("--recompute", 1e-9);
+    reproduces("--memory 0", 1e-9);
 }
 
 #[test]
 fn grad_in_single_precision_is_close() {
     reproduces("--dtype f32", 1e-3);
-    reproduces("--dtype f32 --recompute", 1e-3);
+    reproduces("--dtype f32 --memory 0", 1e-3);
 }
 
 #[test]
@@ -619,7 +619,7 @@ fn a_whole_run() {
         "--steps 9",
         "--hidden-size 32",
         "--data text.txt",
-        "--recompute",
+        "--memory 1GB",
     ] {
         let line = format!("train --resume run {option}");
         place.fails(&line, &["resume = run", "own settings"]);
