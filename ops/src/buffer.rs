@@ -2,8 +2,8 @@
 //! memory from the system costs a page fault every 4 KiB.
 
 use std::collections::HashMap;
-use std::sync::Mutex;
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Mutex, OnceLock};
 
 use crate::dtype::Element;
 
@@ -43,6 +43,19 @@ fn pooled<T>(capacity: usize) -> bool {
     (SMALLEST..=LARGEST).contains(&(capacity * size_of::<T>()))
 }
 
+/// Bytes in buffers that are in use, and the most there ever were since [`measure_peak`] began.
+static LIVE: AtomicUsize = AtomicUsize::new(0);
+static PEAK: AtomicUsize = AtomicUsize::new(0);
+
+/// Runs `f`; its result, and the most bytes of tensors that were alive at once meanwhile, in this process, beyond those that were
+/// alive before.
+pub fn measure_peak<R>(f: impl FnOnce() -> R) -> (R, usize) {
+    let before = LIVE.load(Relaxed);
+    PEAK.store(before, Relaxed);
+    let result = f();
+    (result, PEAK.load(Relaxed).saturating_sub(before))
+}
+
 /// A contiguous run of elements that returns to its pool when dropped.
 pub struct Buffer<T: Element> {
     data: Vec<T>,
@@ -61,6 +74,13 @@ impl<T: Element> Buffer<T> {
         if cfg!(debug_assertions) {
             data.fill(T::NAN);
         }
+        Self::counted(data)
+    }
+
+    fn counted(data: Vec<T>) -> Self {
+        let bytes = data.capacity() * size_of::<T>();
+        let live = LIVE.fetch_add(bytes, Relaxed) + bytes;
+        PEAK.fetch_max(live, Relaxed);
         Buffer { data }
     }
 
@@ -72,7 +92,7 @@ impl<T: Element> Buffer<T> {
     }
 
     pub(crate) fn from_vec(data: Vec<T>) -> Self {
-        Buffer { data }
+        Self::counted(data)
     }
 }
 
@@ -92,6 +112,7 @@ impl<T: Element> std::ops::DerefMut for Buffer<T> {
 impl<T: Element> Drop for Buffer<T> {
     fn drop(&mut self) {
         let mut data = std::mem::take(&mut self.data);
+        LIVE.fetch_sub(data.capacity() * size_of::<T>(), Relaxed);
         let capacity = capacity_class(data.len());
         if data.capacity() >= capacity && pooled::<T>(capacity) {
             // all `capacity` elements stay initialised, so reuse never needs to write them

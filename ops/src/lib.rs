@@ -41,6 +41,7 @@ mod value;
 
 pub use adamw::AdamW;
 pub use autograd::{Keep, backward, backward_with, checkpoint, grad, vjp};
+pub use buffer::measure_peak;
 pub use device::Device;
 pub use dtype::{DType, Element, Float};
 pub use error::{Error, Result};
