@@ -16,7 +16,9 @@
 //!    memory's sake: a function as one op whose rule traces it again.
 //! 5. **Trust comes from numbers.** [`check_grads`] compares rules of any order with finite
 //!    differences.
-//! 6. **The engine knows one op**, the sum of two cotangents ([`Value::add`]). Everything else is
+//! 6. **Tangents come from the same rules.** A rule is linear in its cotangents, so the transpose of
+//!    what it does is the derivative forwards: [`tangents`] needs nothing more from an op.
+//! 7. **The engine knows one op**, the sum of two cotangents ([`Value::add`]). Everything else is
 //!    the value type's affair.
 //!
 //! # Example
@@ -97,6 +99,7 @@ mod keep;
 mod op;
 mod route;
 mod sweep;
+mod tangent;
 mod var;
 
 pub use check::{Check, CheckError, Mismatch, Probe, check_grads};
@@ -105,4 +108,5 @@ pub use error::Error;
 pub use keep::Keep;
 pub use op::{At, Op, Value, apply, apply1};
 pub use sweep::{backward, backward_with, grad, vjp};
+pub use tangent::tangents;
 pub use var::Var;

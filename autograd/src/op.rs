@@ -1,5 +1,7 @@
 //! What the engine asks of values and of ops, and the application of an op to variables.
 
+use std::rc::Rc;
+
 use crate::error::Error;
 use crate::keep;
 use crate::var::{Node, Var};
@@ -107,9 +109,9 @@ fn eval<V: Value>(op: &impl Op<V>, x: &[&Var<V>]) -> Result<Vec<V>, V::Error> {
     }
 }
 
-fn record<V: Value>(op: impl Op<V>, x: &[&Var<V>], y: Vec<V>) -> std::rc::Rc<Node<V>> {
+fn record<V: Value>(op: impl Op<V>, x: &[&Var<V>], y: Vec<V>) -> Rc<Node<V>> {
     Node::new(
-        Some(Box::new(op)),
+        Some(Rc::new(op)),
         x.iter().map(|x| (*x).clone()).collect(),
         y,
     )

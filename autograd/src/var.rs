@@ -23,7 +23,7 @@ enum Kind<V> {
 pub(crate) struct Node<V> {
     /// Larger than the id of every node this one depends on.
     pub id: u64,
-    pub op: Option<Box<dyn Op<V>>>,
+    pub op: Option<Rc<dyn Op<V>>>,
     pub x: Vec<Var<V>>,
     pub y: Vec<V>,
     /// The last walk that came by, and the place it gave this node. Valid only while no other walk
@@ -46,7 +46,7 @@ pub(crate) fn tick() -> u64 {
 }
 
 impl<V: Value> Node<V> {
-    pub fn new(op: Option<Box<dyn Op<V>>>, x: Vec<Var<V>>, y: Vec<V>) -> Rc<Self> {
+    pub fn new(op: Option<Rc<dyn Op<V>>>, x: Vec<Var<V>>, y: Vec<V>) -> Rc<Self> {
         Rc::new(Node {
             id: tick(),
             op,
@@ -140,7 +140,7 @@ impl<V: Value> Var<V> {
             return Var::leaf(self.value().clone());
         }
         let node = Node::new(
-            Some(Box::new(Alias)),
+            Some(Rc::new(Alias)),
             vec![self.clone()],
             vec![self.value().clone()],
         );
