@@ -15,6 +15,7 @@ mod init;
 pub mod memory;
 pub mod sampling;
 pub mod session;
+mod tangent_step;
 pub mod train;
 pub mod ttt;
 pub mod weights;

@@ -285,6 +285,7 @@ impl Session {
             ttt: self.ttt.clone(),
             first_order: true, // what comes of the step is detached
             inner_lr_scale: 1.0,
+            tangent: false,
         };
         let state = State {
             fast: self.fast.clone(),

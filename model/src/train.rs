@@ -222,6 +222,7 @@ impl Trainer {
             first_order: s.first_order,
             memory: s.memory.map(|all| self.workers.share(all)),
             inner_lr_scale: s.inner_lr_scale_at(self.step),
+            tangent: false,
         };
         let batch = self
             .workers

@@ -42,6 +42,9 @@ pub struct Reading {
     pub memory: Option<Bytes>,
     /// Factor on eta (the warm-up of the inner learning rate).
     pub inner_lr_scale: f64,
+    /// The meta-gradient by one tangent sweep and one reverse sweep per mini-batch, instead of reverse over reverse. Slower, with
+    /// its mini-batches computed again; it is there to check the other.
+    pub tangent: bool,
 }
 
 impl Default for Reading {
@@ -51,6 +54,7 @@ impl Default for Reading {
             first_order: false,
             memory: None,
             inner_lr_scale: 1.0,
+            tangent: false,
         }
     }
 }
@@ -176,6 +180,7 @@ impl Net {
             ttt: ttt.cloned(),
             first_order: reading.first_order,
             inner_lr_scale: reading.inner_lr_scale,
+            tangent: reading.tangent && !reading.first_order,
         };
         let inputs: Arc<[u32]> = ids[..t].into();
         let caches = self.empty_caches(self.prefix_attentions());
@@ -210,6 +215,40 @@ impl Net {
     }
 }
 
+impl Inner {
+    /// W_i = W_{i-1} - s_i g_i with s_i = eta min(1, c / |g_i|); a gradient that is `None` is zero.
+    pub(crate) fn learn(&self, w: &[Fast<Var>], g: Vec<Option<Var>>) -> Result<Vec<Fast<Var>>> {
+        let Some(ttt) = &self.ttt else {
+            return Ok(w.to_vec());
+        };
+        let zero = |w: &Var| Var::constant(Tensor::zeros(w.value().shape(), w.value().dtype()));
+        let or_zero = |(g, w): (Option<Var>, &Var)| g.unwrap_or_else(|| zero(w));
+        let g: Vec<Var> = g.into_iter().zip(&flat(w)).map(or_zero).collect();
+        let eta = ttt.inner_learning_rate * self.inner_lr_scale;
+        let s = scale(&clip_factor(&g, ttt.inner_clip_norm)?, eta)?;
+        let mut g = g.iter();
+        let mut update = |w: &Var| sgd_update(w, g.next().expect("one gradient per matrix"), &s);
+        let update = |w: &Fast<Var>| {
+            Ok(Fast {
+                gate: update(&w.gate)?,
+                up: update(&w.up)?,
+                down: update(&w.down)?,
+            })
+        };
+        w.iter().map(update).collect()
+    }
+}
+
+/// All fast matrices.
+pub(crate) fn flat(fast: &[Fast<Var>]) -> Vec<Var> {
+    fast.iter().flat_map(Fast::each).cloned().collect()
+}
+
+/// l: the mean of a mini-batch's losses.
+pub(crate) fn mean(nll: &Var) -> Result<Var> {
+    Ok(scale(&sum_all(nll)?, 1.0 / nll.value().len() as f64)?)
+}
+
 /// The part of the model that mini-batches go through one after the other.
 pub struct Suffix {
     config: Rc<Config>,
@@ -237,6 +276,8 @@ pub struct Inner {
     pub first_order: bool,
     /// See [`Reading`].
     pub inner_lr_scale: f64,
+    /// See [`Reading`].
+    pub tangent: bool,
 }
 
 impl Suffix {
@@ -279,40 +320,33 @@ impl Suffix {
         inner: &Inner,
     ) -> Result<(Var, State)> {
         let State { fast, caches } = state;
-        let Some(ttt) = &inner.ttt else {
-            let (logits, caches) = self.logits(x, fast, caches)?;
-            let nll = cross_entropy(&logits, targets)?;
+        if inner.ttt.is_none() {
+            let (nll, caches) = self.score(x, targets, fast, caches)?;
             let fast = fast.clone();
             return Ok((nll, State { fast, caches }));
-        };
+        }
         // l_i, with fresh aliases of W_{i-1} to differentiate with respect to
         let w: Vec<Fast<Var>> = fast.iter().map(|f| f.map(Var::alias)).collect();
-        let (logits, caches) = self.logits(x, &w, caches)?;
-        let nll = cross_entropy(&logits, targets)?;
-        let l = scale(&sum_all(&nll)?, 1.0 / targets.len() as f64)?;
+        let (nll, caches) = self.score(x, targets, &w, caches)?;
         // g_i
-        let flat: Vec<Var> = w.iter().flat_map(Fast::each).cloned().collect();
-        let mut g = vec![];
-        for (g_, w) in grad(&l, &flat)?.into_iter().zip(&flat) {
-            let zero = || Tensor::zeros(w.value().shape(), w.value().dtype());
-            let g_ = g_.unwrap_or_else(|| Var::constant(zero()));
-            g.push(if inner.first_order { g_.detach() } else { g_ });
+        let mut g = grad(&mean(&nll)?, &flat(&w))?;
+        if inner.first_order {
+            g = g.into_iter().map(|g| g.map(|g| g.detach())).collect();
         }
-        // s_i
-        let eta = ttt.inner_learning_rate * inner.inner_lr_scale;
-        let s = scale(&clip_factor(&g, ttt.inner_clip_norm)?, eta)?;
-        // W_i
-        let mut g = g.iter();
-        let mut update = |w: &Var| sgd_update(w, g.next().expect("one gradient per matrix"), &s);
-        let mut fast = vec![];
-        for w in &w {
-            fast.push(Fast {
-                gate: update(&w.gate)?,
-                up: update(&w.up)?,
-                down: update(&w.down)?,
-            });
-        }
+        let fast = inner.learn(&w, g)?;
         Ok((nll, State { fast, caches }))
+    }
+
+    /// Losses `[b]` of one mini-batch x [b, d] under fast weights, and the caches for what comes next.
+    pub(crate) fn score(
+        &self,
+        x: &Var,
+        targets: &Arc<[u32]>,
+        fast: &[Fast<Var>],
+        caches: &[KeyValues],
+    ) -> Result<(Var, Vec<KeyValues>)> {
+        let (logits, caches) = self.logits(x, fast, caches)?;
+        Ok((cross_entropy(&logits, targets)?, caches))
     }
 
     /// Reads x [.., d], mini-batch by mini-batch of `b` tokens; one that is shorter, at the end, is scored and changes nothing.
@@ -340,6 +374,7 @@ impl Suffix {
                 ..*inner
             };
             let (losses, next) = match levels.get(i).and_then(|level| level.keep()) {
+                _ if inner.tangent => self.tangent_step(&x, &targets, &state, &inner)?,
                 Some(keep) => self.checkpointed(&x, &targets, &state, &inner, b, &[], keep)?,
                 None => self.step(&x, &targets, &state, &inner)?,
             };
@@ -361,18 +396,12 @@ impl Suffix {
         levels: &[Level],
         keep: Keep,
     ) -> Result<(Var, State)> {
-        let mut inputs = vec![x.clone()];
-        inputs.extend(state.values());
-        inputs.extend(self.values());
+        let inputs = self.inputs(x, state);
         let (shape, constant) = (state.detach(), self.constant());
         let (targets, inner, levels) = (targets.clone(), inner.clone(), levels.to_vec());
         let again = shape.clone();
         let f = move |inputs: &[Var]| {
-            let mut at = inputs.iter().cloned();
-            let mut next = || at.next().expect("as many inputs as were given");
-            let x = next();
-            let state = shape.with_values(&mut next);
-            let suffix = constant.with_values(&mut next);
+            let (x, state, suffix) = constant.with_inputs(&shape, inputs);
             let run = suffix.run(&x, &targets, &state, &inner, b, &levels);
             let (nll, state) = run.map_err(inner_error)?;
             let mut out = vec![nll];
@@ -382,6 +411,25 @@ impl Suffix {
         let mut out = checkpoint(f, &inputs.iter().collect::<Vec<_>>(), keep)?.into_iter();
         let mut next = || out.next().expect("as many outputs as a run has");
         Ok((next(), again.with_values(&mut next)))
+    }
+
+    /// Everything a run depends on, in a fixed order.
+    pub(crate) fn inputs(&self, x: &Var, state: &State) -> Vec<Var> {
+        let mut inputs = vec![x.clone()];
+        inputs.extend(state.values());
+        inputs.extend(self.values());
+        inputs
+    }
+
+    /// x, state and suffix of these shapes, from what [`inputs`](Self::inputs) lists.
+    pub(crate) fn with_inputs(&self, shape: &State, inputs: &[Var]) -> (Var, State, Suffix) {
+        let mut at = inputs.iter().cloned();
+        let mut next = || at.next().expect("as many inputs as were given");
+        (
+            next(),
+            shape.with_values(&mut next),
+            self.with_values(&mut next),
+        )
     }
 
     /// The parameters of the suffix in a fixed order.
@@ -394,7 +442,7 @@ impl Suffix {
     }
 
     /// The same suffix without history, to be filled again by [`with_values`](Self::with_values).
-    fn constant(&self) -> Self {
+    pub(crate) fn constant(&self) -> Self {
         let values: Vec<Var> = self.values().iter().map(Var::detach).collect();
         let mut values = values.into_iter();
         self.with_values(&mut || values.next().expect("as many values as parameters"))
@@ -417,8 +465,8 @@ impl Suffix {
 
 impl State {
     /// Its variables in a fixed order.
-    fn values(&self) -> Vec<Var> {
-        let mut all: Vec<Var> = self.fast.iter().flat_map(Fast::each).cloned().collect();
+    pub(crate) fn values(&self) -> Vec<Var> {
+        let mut all = flat(&self.fast);
         for c in &self.caches {
             all.extend([c.k.clone(), c.v.clone()]);
         }
@@ -434,7 +482,7 @@ impl State {
     }
 
     /// As many variables again, in the order of [`values`](Self::values).
-    fn with_values(&self, next: &mut impl FnMut() -> Var) -> Self {
+    pub(crate) fn with_values(&self, next: &mut impl FnMut() -> Var) -> Self {
         State {
             fast: self.fast.iter().map(|f| f.map(|_| next())).collect(),
             caches: self.caches.iter().map(|_| take_cache(next)).collect(),
@@ -450,7 +498,7 @@ fn take_cache(next: &mut impl FnMut() -> Var) -> KeyValues {
 }
 
 /// Inside a checkpoint only errors of operations can occur.
-fn inner_error(e: Error) -> ops::Error {
+pub(crate) fn inner_error(e: Error) -> ops::Error {
     match e {
         Error::Ops(e) => e,
         other => unreachable!("a traced function fails only in its operations: {other}"),

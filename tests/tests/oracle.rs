@@ -90,6 +90,24 @@ fn agrees_in_f64() {
     }
 }
 
+/// The other way to the meta-gradient: as right as the first.
+#[test]
+fn one_tangent_and_one_reverse_sweep_agree_in_f64() {
+    for case in cases() {
+        let expected = expected(&case.join("expected.safetensors"));
+        let reading = Reading {
+            tangent: true,
+            ..Reading::default()
+        };
+        let (error, name) = worst(&computed(&case, DType::F64, &reading), &expected);
+        assert!(
+            error < 1e-9,
+            "{}: {name} is off by {error:e}",
+            case.display()
+        );
+    }
+}
+
 #[test]
 fn recomputing_changes_no_bit() {
     for case in cases() {
