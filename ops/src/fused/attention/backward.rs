@@ -90,7 +90,5 @@ pub(super) fn probabilities<T: Float>(g: &Geometry, tile: &Tile, i: usize, row: 
     let seen = g.columns(tile, i);
     row[..seen.start].fill(T::ZERO);
     row[seen.end..].fill(T::ZERO);
-    for x in &mut row[seen] {
-        *x = Float::exp(*x - lse);
-    }
+    par::exp_and_sum(&mut row[seen], lse);
 }

@@ -35,10 +35,8 @@ pub(super) fn forward<T: Float>(g: &Geometry, x: &Inputs<T>) -> [Tensor; 2] {
                         || {
                             for (r, row) in p.chunks_exact_mut(width).enumerate() {
                                 let i = block.start + r;
-                                let before = mu[r];
-                                softmax(g, &tile, i, row, &mut mu[r], &mut l[r]);
-                                if into == Into::Add && before < mu[r] {
-                                    let shrink = Float::exp(before - mu[r]);
+                                let shrink = softmax(g, &tile, i, row, &mut mu[r], &mut l[r]);
+                                if shrink < T::ONE {
                                     o.row(i, head).iter_mut().for_each(|o| *o *= shrink);
                                 }
                             }
@@ -61,23 +59,33 @@ pub(super) fn forward<T: Float>(g: &Geometry, x: &Inputs<T>) -> [Tensor; 2] {
     [o, lse]
 }
 
-/// One row of a tile of scores becomes e^(S - mu), and 0 where query i sees nothing; mu and l take it in.
+/// One row of a tile of scores becomes e^(S - mu), and 0 where query i sees nothing; mu and l take it in. Returns what the
+/// sums so far are to be multiplied by.
 #[inline(always)]
-fn softmax<T: Float>(g: &Geometry, tile: &Tile, i: usize, row: &mut [T], mu: &mut T, l: &mut T) {
+fn softmax<T: Float>(
+    g: &Geometry,
+    tile: &Tile,
+    i: usize,
+    row: &mut [T],
+    mu: &mut T,
+    l: &mut T,
+) -> T {
     let seen = g.columns(tile, i);
     row[..seen.start].fill(T::ZERO);
     row[seen.end..].fill(T::ZERO);
     let row = &mut row[seen];
     if row.is_empty() {
-        return;
+        return T::ONE;
     }
     let max = par::row_max(row);
+    let mut shrink = T::ONE;
     if *mu < max {
-        *l *= Float::exp(*mu - max);
+        if T::NEG_INFINITY < *mu {
+            shrink = Float::exp(*mu - max);
+            *l *= shrink;
+        }
         *mu = max;
     }
-    for x in &mut *row {
-        *x = Float::exp(*x - *mu);
-    }
-    *l += par::row_sum(row);
+    *l += par::exp_and_sum(row, *mu);
+    shrink
 }
