@@ -90,8 +90,8 @@ pub(super) fn double_backward<T: Float>(
                         },
                     );
                 }
-                for r in 0..rows {
-                    rho[r] -= gamma[r] * d[r];
+                for ((rho, gamma), d) in rho.iter_mut().zip(&gamma).zip(&d) {
+                    *rho -= *gamma * *d;
                 }
                 let mut rest = strips.each_mut().map(|x| &mut x[..]);
                 let mut into = Into::Replace;
