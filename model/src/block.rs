@@ -106,23 +106,24 @@ pub fn attention(
     let k = heads(linear(&y, &w.k)?, config.kv_heads())?;
     let v = heads(linear(&y, &w.v)?, config.kv_heads())?;
     let (q, k) = (norm(&q, &w.q_norm, config)?, norm(&k, &w.k_norm, config)?);
-    let (k, v) = match cache.is_empty() {
-        true => (k, v),
-        false => (concat(&[&cache.k, &k], 0)?, concat(&[&cache.v, &v], 0)?),
-    };
-    let tk = cache.len() + t;
+    let c = cache.len();
     let o = swa_attention(
-        &rotary.rotate(&q, cache.len())?,
-        &rotary.rotate(&k, 0)?,
-        &v,
+        &rotary.rotate(&q, c)?,
+        [&rotary.rotate(&cache.k, 0)?, &cache.v],
+        [&rotary.rotate(&k, c)?, &v],
         config.window(),
     )?;
     let y = norm(&linear(&o, &w.o)?, &w.post_norm, config)?;
     // the next query sees itself and the k - 1 positions before it
-    let first = tk - tk.min(config.window() - 1);
+    let end = c + t;
+    let first = end - end.min(config.window() - 1);
+    let tail = |cached: &Var, current: &Var| match first < c {
+        true => concat(&[&slice(cached, 0, first, c)?, current], 0),
+        false => slice(current, 0, first - c, t),
+    };
     let next = KeyValues {
-        k: slice(&k, 0, first, tk)?,
-        v: slice(&v, 0, first, tk)?,
+        k: tail(&cache.k, &k)?,
+        v: tail(&cache.v, &v)?,
     };
     Ok((add(x, &y)?, next))
 }

@@ -126,25 +126,30 @@ pub fn cross_entropy(logits: &Var, ids: &Arc<[u32]>) -> Result<Var> {
     sub(&lse, &gather(&flat, &positions)?)
 }
 
-/// Sliding-window causal attention (MATH: S = s Q K', P = softmax(S), O = P V with s = 1/sqrt(h)). Queries
-/// q [t, n, h] are the last t of the tk positions of k and v [tk, m, h]; n is a multiple of m (grouped queries); query i
-/// sees the `window` last keys up to and including its own position.
-pub fn swa_attention(q: &Var, k: &Var, v: &Var, window: usize) -> Result<Var> {
-    let (&[t, n, h], &[tk, m, _]) = (q.value().shape(), k.value().shape()) else {
-        let message = format!("{:?} and {:?} are not of rank 3", q.value(), k.value());
-        return Err(Error::shape("swa_attention", message));
+/// Sliding-window causal attention (MATH: S = s Q K', P = softmax(S), O = P V with s = 1/sqrt(h)) of queries q [t, n, h] over
+/// `cached` keys and values [c, m, h] and `current` ones [t, m, h]; n is a multiple of m (grouped queries). Query i stands at
+/// position c + i and sees the `window` last keys up to and including its own position.
+pub fn swa_attention(q: &Var, cached: [&Var; 2], current: [&Var; 2], window: usize) -> Result<Var> {
+    let (&[t, n, h], &[c, m, _]) = (q.value().shape(), cached[0].value().shape()) else {
+        let (q, k) = (q.value(), cached[0].value());
+        return Err(Error::shape(
+            "swa_attention",
+            format!("{q:?} and {k:?} are not of rank 3"),
+        ));
     };
-    let group = n / m;
-    let heads = |x: &Var, rows: usize| {
-        let x = reshape(x, &[rows, m, 1, h])?;
-        let x = broadcast(&x, &[rows, m, group, h])?;
-        permute(&reshape(&x, &[rows, n, h])?, &[1, 0, 2])
+    let (group, positions) = (n / m, c + t);
+    let heads = |cached: &Var, current: &Var| {
+        let x = concat(&[cached, current], 0)?;
+        let x = reshape(&x, &[positions, m, 1, h])?;
+        let x = broadcast(&x, &[positions, m, group, h])?;
+        permute(&reshape(&x, &[positions, n, h])?, &[1, 0, 2])
     };
-    let (q, k, v) = (permute(q, &[1, 0, 2])?, heads(k, tk)?, heads(v, tk)?);
+    let (k, v) = (heads(cached[0], current[0])?, heads(cached[1], current[1])?);
+    let q = permute(q, &[1, 0, 2])?;
     let s = scale(&matmul(&q, &k, Transpose::B)?, 1.0 / (h as f64).sqrt())?;
-    let seen: Arc<[bool]> = (0..n * t * tk)
-        .map(|i| {
-            let (i, j) = (i / tk % t + tk - t, i % tk);
+    let seen: Arc<[bool]> = (0..n * t * positions)
+        .map(|at| {
+            let (i, j) = (c + at / positions % t, at % positions);
             j <= i && j + window > i
         })
         .collect();

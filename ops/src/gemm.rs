@@ -41,13 +41,27 @@ pub(crate) fn strided<T: Float>(x: &[T], rows: usize, cols: usize, stride: usize
     MatRef::from_row_major_slice_with_stride(&x[..end], rows, cols, stride)
 }
 
-/// `c (+)= alpha a b` for a row-major `c` of `a.nrows()` by `b.ncols()`; transposes are strides of the views. Uses the
-/// threads of rayon's current pool where the product is large enough; the bits of `c` do not depend on how many.
-pub(crate) fn gemm<T: Float>(c: &mut [T], into: Into, alpha: T, a: Mat<'_, T>, b: Mat<'_, T>) {
-    gemm_strided(c, b.ncols(), into, alpha, a, b)
+/// The matrix of `rows` rows of `cols` elements, `stride` elements apart, the first at `c[0]`.
+fn view<T: Float>(c: &mut [T], rows: usize, cols: usize, stride: usize) -> MatMut<'_, T> {
+    let end = if rows == 0 {
+        0
+    } else {
+        (rows - 1) * stride + cols
+    };
+    // a row-major view by way of its transpose: faer 0.24.4's own constructor for a mutable one swaps the strides and writes
+    // outside the slice
+    let c = MatMut::from_column_major_slice_with_stride_mut(&mut c[..end], cols, rows, stride);
+    c.transpose_mut()
 }
 
-/// [`gemm`] into a `c` whose rows lie `stride` elements apart, the first at `c[0]`.
+fn accum(into: Into) -> Accum {
+    match into {
+        Into::Replace => Accum::Replace,
+        Into::Add => Accum::Add,
+    }
+}
+
+/// `c (+)= alpha a b` on one thread, for a row-major `c` whose rows lie `stride` elements apart, the first at `c[0]`.
 pub(crate) fn gemm_strided<T: Float>(
     c: &mut [T],
     stride: usize,
@@ -56,26 +70,25 @@ pub(crate) fn gemm_strided<T: Float>(
     a: Mat<'_, T>,
     b: Mat<'_, T>,
 ) {
+    assert_eq!(a.ncols(), b.nrows(), "inner dimensions");
+    let c = view(c, a.nrows(), b.ncols(), stride);
+    matmul(c, accum(into), a, b, alpha, Par::Seq);
+}
+
+/// `c (+)= alpha a b` for a row-major `c` of `a.nrows()` by `b.ncols()`; transposes are strides of the views. Uses the
+/// threads of rayon's current pool where the product is large enough; the bits of `c` do not depend on how many.
+pub(crate) fn gemm<T: Float>(c: &mut [T], into: Into, alpha: T, a: Mat<'_, T>, b: Mat<'_, T>) {
     let (m, k, n) = (a.nrows(), a.ncols(), b.ncols());
-    assert_eq!(k, b.nrows(), "inner dimensions");
-    let end = if m == 0 { 0 } else { (m - 1) * stride + n };
-    // a row-major view by way of its transpose: faer 0.24.4's own constructor for a mutable one swaps the strides and writes
-    // outside the slice
-    let c = MatMut::from_column_major_slice_with_stride_mut(&mut c[..end], n, m, stride);
-    let c = c.transpose_mut();
-    let accum = match into {
-        Into::Replace => Accum::Replace,
-        Into::Add => Accum::Add,
-    };
     if 2 * m * n * k < WORTH_SHARING {
-        return matmul(c, accum, a, b, alpha, Par::Seq);
+        return gemm_strided(c, n, into, alpha, a, b);
     }
+    assert_eq!(k, b.nrows(), "inner dimensions");
     // faer's own threads are not used: cutting the product here keeps its bits independent of their number
     let by_rows = m >= n;
     let length = m.max(n);
     let band = length.div_ceil(BANDS).next_multiple_of(16).max(BAND);
     let mut bands = vec![];
-    let mut rest = c;
+    let mut rest = view(c, m, n, n);
     for start in (0..length).step_by(band) {
         let size = band.min(length - start);
         let (first, others) = match by_rows {
@@ -85,6 +98,7 @@ pub(crate) fn gemm_strided<T: Float>(
         bands.push((start, size, first));
         rest = others;
     }
+    let accum = accum(into);
     let one = |(start, size, c): (usize, usize, MatMut<'_, T>)| match by_rows {
         true => matmul(c, accum, a.subrows(start, size), b, alpha, Par::Seq),
         false => matmul(c, accum, a, b.subcols(start, size), alpha, Par::Seq),

@@ -58,21 +58,24 @@ fn ids(count: usize, limit: usize) -> Arc<[u32]> {
     (0..count).map(|i| (i * 5 % limit) as u32).collect()
 }
 
-/// (what, t, tk, n, m, h, window)
-const ATTENTION: [(&str, usize, usize, usize, usize, usize, usize); 13] = [
-    ("one key", 1, 1, 1, 1, 4, 1),
-    ("window 1", 5, 5, 1, 1, 4, 1),
-    ("full, odd length", 37, 37, 2, 2, 6, 100),
-    ("window inside", 70, 70, 2, 2, 8, 9),
-    ("window equals length", 33, 33, 1, 1, 4, 33),
-    ("chunk and cache", 16, 40, 2, 2, 16, 24),
-    ("chunk and short cache", 16, 19, 2, 2, 16, 24),
-    ("ragged chunk", 3, 27, 2, 2, 16, 24),
-    ("grouped queries", 20, 45, 4, 2, 8, 25),
-    ("head size 64", 66, 194, 2, 1, 64, 128),
-    ("head size 80", 65, 70, 1, 1, 80, 64),
-    ("head size 96", 64, 130, 2, 1, 96, 130),
-    ("head size 128", 9, 40, 2, 2, 128, 17),
+/// (what, t, c, n, m, h, window)
+const ATTENTION: [(&str, usize, usize, usize, usize, usize, usize); 16] = [
+    ("one key", 1, 0, 1, 1, 4, 1),
+    ("window 1", 5, 0, 1, 1, 4, 1),
+    ("full, odd length", 37, 0, 2, 2, 6, 100),
+    ("window inside", 70, 0, 2, 2, 8, 9),
+    ("window equals length", 33, 0, 1, 1, 4, 33),
+    ("chunk and cache", 16, 24, 2, 2, 16, 24),
+    ("chunk and short cache", 16, 3, 2, 2, 16, 24),
+    ("ragged chunk", 3, 24, 2, 2, 16, 24),
+    ("grouped queries", 20, 25, 4, 2, 8, 25),
+    ("head size 64", 66, 128, 2, 1, 64, 128),
+    ("head size 80", 65, 5, 1, 1, 80, 64),
+    ("head size 96", 64, 66, 2, 1, 96, 130),
+    ("head size 128", 9, 31, 2, 2, 128, 17),
+    ("many tiles of keys", 20, 1500, 1, 1, 4, 1400),
+    ("several tiles, cached and current", 330, 280, 1, 1, 4, 560),
+    ("shared among threads", 530, 20, 2, 1, 4, 100),
 ];
 
 /// All ops.
@@ -181,10 +184,12 @@ pub fn cases() -> Vec<Case> {
         |x| crate::sgd_update(&x[0], &x[1], &x[2]),
         |x| derived::sgd_update(&x[0], &x[1], &x[2]),
     ));
-    for (what, t, tk, n, m, h, window) in ATTENTION {
-        let f = move |x: &[Var]| crate::swa_attention(&x[0], &x[1], &x[2], window);
-        let meaning = move |x: &[Var]| derived::swa_attention(&x[0], &x[1], &x[2], window);
-        let shapes: [&[usize]; 3] = [&[t, n, h], &[tk, m, h], &[tk, m, h]];
+    for (what, t, c, n, m, h, window) in ATTENTION {
+        type Attention = fn(&Var, [&Var; 2], [&Var; 2], usize) -> Result<Var>;
+        let of = |f: Attention| move |x: &[Var]| f(&x[0], [&x[1], &x[2]], [&x[3], &x[4]], window);
+        let (f, meaning) = (of(crate::swa_attention), of(derived::swa_attention));
+        let (cached, current): (&[usize], &[usize]) = (&[c, m, h], &[t, m, h]);
+        let shapes = [&[t, n, h], cached, cached, current, current];
         cases.push(fused("swa_attention", what, &shapes, f, meaning));
     }
     cases

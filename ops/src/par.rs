@@ -238,6 +238,30 @@ pub(crate) fn row_sum<T: Float>(a: &[T]) -> T {
     fold(lanes)
 }
 
+/// The row becomes e^(x - shift); the sum of that. The tail is filled up to sixteen too: a single exponential costs about as
+/// much as sixteen.
+#[inline(always)]
+pub(crate) fn exp_and_sum<T: Float>(row: &mut [T], shift: T) -> T {
+    let mut lanes = [T::ZERO; 16];
+    let (head, tail) = row.as_chunks_mut::<16>();
+    for x in head {
+        for i in 0..16 {
+            x[i] = Float::exp(x[i] - shift);
+            lanes[i] += x[i];
+        }
+    }
+    if !tail.is_empty() {
+        let mut x = [T::NEG_INFINITY; 16];
+        x[..tail.len()].copy_from_slice(tail);
+        for i in 0..16 {
+            x[i] = Float::exp(x[i] - shift);
+            lanes[i] += x[i];
+        }
+        tail.copy_from_slice(&x[..tail.len()]);
+    }
+    fold(lanes)
+}
+
 /// Largest element of a row.
 #[inline(always)]
 pub(crate) fn row_max<T: Float>(a: &[T]) -> T {

@@ -60,6 +60,16 @@ fn fused_ops_large_enough_to_share() {
     fn op(f: impl Fn(&[Var]) -> Result<Var> + Send + Sync + 'static) -> Function {
         Box::new(move |x| Ok(vec![f(x)?]))
     }
+    fn attention(t: usize, c: usize, n: usize, m: usize, h: usize) -> Vec<Vec<usize>> {
+        let (cached, current) = (vec![c, m, h], vec![t, m, h]);
+        vec![
+            vec![t, n, h],
+            cached.clone(),
+            cached,
+            current.clone(),
+            current,
+        ]
+    }
     let (mut failures, pools) = (Failures::default(), pools());
     for dtype in DTYPES {
         let (cos, sin) = ops::derived::rope_tables(7, 203, 64, 5e5, dtype).expect("tables");
@@ -93,14 +103,14 @@ fn fused_ops_large_enough_to_share() {
             ("dot", vec![vec![301, 700]; 2], op(|x| dot(&x[0], &x[1]))),
             (
                 "swa_attention",
-                vec![vec![150, 6, 64], vec![420, 3, 64], vec![420, 3, 64]],
-                op(|x| swa_attention(&x[0], &x[1], &x[2], 270)),
+                attention(150, 270, 6, 3, 64),
+                op(|x| swa_attention(&x[0], [&x[1], &x[2]], [&x[3], &x[4]], 270)),
             ),
-            // a product of one block is large enough to be shared itself
+            // one head, in several runs of rows
             (
                 "swa_attention",
-                vec![vec![70, 2, 96], vec![1500, 1, 96], vec![1500, 1, 96]],
-                op(|x| swa_attention(&x[0], &x[1], &x[2], 1400)),
+                attention(1100, 1430, 1, 1, 32),
+                op(|x| swa_attention(&x[0], [&x[1], &x[2]], [&x[3], &x[4]], 1400)),
             ),
         ];
         for (name, shapes, f) in &large {

@@ -153,7 +153,7 @@ fn dtypes() {
         }),
         ("swa_attention", |x| {
             let x = reshape(x, &[4, 1, 4])?;
-            swa_attention(&x, &x, &x, 2)
+            swa_attention(&x, [&x, &x], [&x, &x], 2)
         }),
     ] {
         fails(&[op, "bf16", "cast"], || f(&half));
@@ -220,72 +220,50 @@ fn rms_norm_and_rope() {
 
 #[test]
 fn attention() {
-    let names = |shapes: [&'static str; 2]| [&["swa_attention", "window"][..], &shapes].concat();
-    fn swa(q: &[usize], k: &[usize], window: usize) -> impl FnOnce() -> Result<Var> {
-        let (q, k) = (var(q), var(k));
-        move || swa_attention(&q, &k, &k, window)
+    fn refused(names: [&'static str; 2], [q, cached, current]: [&[usize]; 3], window: usize) {
+        let (q, cached, current) = (var(q), var(cached), var(current));
+        fails(&[&["swa_attention", "window"][..], &names].concat(), || {
+            swa_attention(&q, [&cached; 2], [&current; 2], window)
+        });
     }
-    fails(
-        &names(["[5, 2, 4]", "window 0"]),
-        swa(&[5, 2, 4], &[7, 1, 4], 0),
+    let (q, cached, current): (&[usize], &[usize], &[usize]) = (&[5, 2, 4], &[7, 1, 4], &[5, 1, 4]);
+    refused(["[5, 2, 4]", "window 0"], [q, cached, current], 0);
+    refused(["[5, 2, 4]", "[4, 1, 4]"], [q, cached, &[4, 1, 4]], 3);
+    refused(
+        ["[5, 3, 4]", "[5, 2, 4]"],
+        [&[5, 3, 4], &[7, 2, 4], &[5, 2, 4]],
+        3,
     );
-    fails(
-        &names(["[5, 2, 4]", "[4, 1, 4]"]),
-        swa(&[5, 2, 4], &[4, 1, 4], 3),
+    refused(["[5, 2, 4]", "[5, 3, 4]"], [q, &[7, 3, 4], &[5, 3, 4]], 3);
+    refused(["[5, 2, 4]", "[5, 1, 6]"], [q, &[7, 1, 6], &[5, 1, 6]], 3);
+    refused(["[5, 2, 4]", "[5, 0, 4]"], [q, &[7, 0, 4], &[5, 0, 4]], 3);
+    refused(["[5, 0, 4]", "[5, 1, 4]"], [&[5, 0, 4], cached, current], 3);
+    refused(
+        ["[5, 2, 0]", "[5, 1, 0]"],
+        [&[5, 2, 0], &[7, 1, 0], &[5, 1, 0]],
+        3,
     );
-    fails(
-        &names(["[5, 3, 4]", "[7, 2, 4]"]),
-        swa(&[5, 3, 4], &[7, 2, 4], 3),
-    );
-    fails(
-        &names(["[5, 2, 4]", "[7, 3, 4]"]),
-        swa(&[5, 2, 4], &[7, 3, 4], 3),
-    );
-    fails(
-        &names(["[5, 2, 4]", "[7, 1, 6]"]),
-        swa(&[5, 2, 4], &[7, 1, 6], 3),
-    );
-    fails(
-        &names(["[5, 2, 4]", "[7, 0, 4]"]),
-        swa(&[5, 2, 4], &[7, 0, 4], 3),
-    );
-    fails(
-        &names(["[5, 0, 4]", "[7, 1, 4]"]),
-        swa(&[5, 0, 4], &[7, 1, 4], 3),
-    );
-    fails(
-        &names(["[5, 2, 0]", "[7, 1, 0]"]),
-        swa(&[5, 2, 0], &[7, 1, 0], 3),
-    );
-    fails(&names(["[5, 8]", "[7, 1, 4]"]), swa(&[5, 8], &[7, 1, 4], 3));
-    fails(&names(["[7, 1, 4]", "[6, 1, 4]"]), || {
-        swa_attention(&var(&[5, 2, 4]), &var(&[7, 1, 4]), &var(&[6, 1, 4]), 3)
+    refused(["[5, 8]", "[5, 1, 4]"], [&[5, 8], cached, current], 3);
+    refused(["[7, 2, 4]", "[5, 1, 4]"], [q, &[7, 2, 4], current], 3);
+    refused(["[7, 1, 6]", "[5, 1, 4]"], [q, &[7, 1, 6], current], 3);
+    let [q, long, short, k] = [q, cached, &[6, 1, 4], current].map(var);
+    fails(&["swa_attention", "[7, 1, 4]", "[6, 1, 4]"], || {
+        swa_attention(&q, [&long, &short], [&k, &k], 3)
     });
     fails(&["swa_attention", "f64", "f32"], || {
-        swa_attention(
-            &var(&[5, 2, 4]),
-            &of(&[7, 1, 4], DType::F32),
-            &of(&[7, 1, 4], DType::F32),
-            3,
-        )
+        let single = of(&[5, 1, 4], DType::F32);
+        swa_attention(&q, [&long, &long], [&single, &single], 3)
     });
 }
 
 /// The third derivative of attention is that of whole score matrices: above its budget it refuses.
 #[test]
 fn a_third_derivative_beyond_the_budget() {
-    let [q, k, v] = [[2048, 4, 4], [4096, 4, 4], [4096, 4, 4]].map(|s| var(&s));
+    let x = [2048; 5].map(|t| var(&[t, 4, 4]));
     fails(
-        &[
-            "swa_attention_bwd_bwd",
-            "[2048, 4, 4]",
-            "[4096, 4, 4]",
-            "MiB",
-            "shorter",
-        ],
+        &["swa_attention_bwd_bwd", "[2048, 4, 4]", "MiB", "shorter"],
         || {
-            let x = [q, k, v];
-            let mut y = swa_attention(&x[0], &x[1], &x[2], 8)?;
+            let mut y = swa_attention(&x[0], [&x[1], &x[2]], [&x[3], &x[4]], 8)?;
             for _ in 0..3 {
                 y = grad(&sum_all(&mul(&y, &y)?)?, &x)?
                     .remove(0)
@@ -327,7 +305,12 @@ fn empty_tensors() {
     run(swiglu(&x, &x), &[0, 4]);
     run(cross_entropy(&x, &ids(&[])), &[0]);
     run(
-        swa_attention(&var(&[0, 2, 4]), &var(&[5, 1, 4]), &var(&[5, 1, 4]), 3),
+        swa_attention(
+            &var(&[0, 2, 4]),
+            [&var(&[5, 1, 4]); 2],
+            [&var(&[0, 1, 4]); 2],
+            3,
+        ),
         &[0, 2, 4],
     );
 }

@@ -24,14 +24,26 @@ fn laws() -> Vec<Law> {
     let ids = (0..400).map(|i| (i * 7919 % 5003) as u32).collect();
     vec![
         law(
-            "swa_attention t 256, tk 768, n 4, m 2, h 64, window 512",
-            &[&[256, 4, 64], &[768, 2, 64], &[768, 2, 64]],
-            |x| swa_attention(&x[0], &x[1], &x[2], 512),
+            "swa_attention t 256, c 512, n 4, m 2, h 64, window 512",
+            &[
+                &[256, 4, 64],
+                &[512, 2, 64],
+                &[512, 2, 64],
+                &[256, 2, 64],
+                &[256, 2, 64],
+            ],
+            |x| swa_attention(&x[0], [&x[1], &x[2]], [&x[3], &x[4]], 512),
         ),
         law(
-            "swa_attention t 191, tk 250, n 2, m 1, h 80, window 61",
-            &[&[191, 2, 80], &[250, 1, 80], &[250, 1, 80]],
-            |x| swa_attention(&x[0], &x[1], &x[2], 61),
+            "swa_attention t 191, c 59, n 2, m 1, h 80, window 61",
+            &[
+                &[191, 2, 80],
+                &[59, 1, 80],
+                &[59, 1, 80],
+                &[191, 1, 80],
+                &[191, 1, 80],
+            ],
+            |x| swa_attention(&x[0], [&x[1], &x[2]], [&x[3], &x[4]], 61),
         ),
         law("swiglu", &[&[256, 1664], &[256, 1664]], |x| {
             swiglu(&x[0], &x[1])
@@ -227,20 +239,18 @@ fn attention_across_the_borders_of_blocks() {
     let (mut failures, mut closest) = (Failures::default(), Closest::default());
     for t in [1, 31, 32, 33, 63, 64, 65, 95, 127, 128, 129] {
         for (cached, window) in [(0, 20), (37, 20), (0, 130), (70, 130), (19, 1000)] {
-            let f = move |x: &[Var]| Ok(vec![swa_attention(&x[0], &x[1], &x[2], window)?]);
-            let meaning = move |x: &[Var]| {
-                Ok(vec![ops::derived::swa_attention(
-                    &x[0], &x[1], &x[2], window,
-                )?])
+            type Attention = fn(&Var, [&Var; 2], [&Var; 2], usize) -> Result<Var>;
+            let of = |f: Attention| -> Function {
+                Box::new(move |x| Ok(vec![f(&x[0], [&x[1], &x[2]], [&x[3], &x[4]], window)?]))
             };
-            let keys = vec![t + cached, 1, 4];
+            let (old, new) = (vec![cached, 1, 4], vec![t, 1, 4]);
             let case = Case {
                 op: "swa_attention",
                 what: "borders of blocks",
-                shapes: vec![vec![t, 2, 4], keys.clone(), keys],
+                shapes: vec![vec![t, 2, 4], old.clone(), old, new.clone(), new],
                 positive: false,
-                f: Box::new(f),
-                meaning: Some(Box::new(meaning)),
+                f: of(swa_attention),
+                meaning: Some(of(ops::derived::swa_attention)),
             };
             compare_f64(&case, window as u64, &mut failures, &mut closest);
         }

@@ -53,7 +53,8 @@ pub(crate) fn vjp_of_meaning(
     Ok(dx)
 }
 
-/// Which cotangents of a second-order op are there; the others are zero and are never made into buffers.
+/// Which of N inputs or outputs an op has: cotangents that are absent are zero and are never made into buffers, outputs that
+/// nobody wants are never computed.
 #[derive(Clone, Copy)]
 pub(crate) struct Present<const N: usize>([bool; N]);
 
@@ -65,10 +66,16 @@ impl<const N: usize> Present<N> {
         (Present(ct.map(Option::is_some)), all)
     }
 
-    /// The cotangents back in their places.
+    /// Those that are there, back in their places.
     fn spread<X: Clone>(&self, rest: &[X]) -> [Option<X>; N] {
         let mut rest = rest.iter();
         self.0
             .map(|there| if there { rest.next().cloned() } else { None })
+    }
+
+    /// Those of all N that are there.
+    fn select<X>(&self, all: impl IntoIterator<Item = X>) -> Vec<X> {
+        let pairs = all.into_iter().zip(self.0);
+        pairs.filter(|pair| pair.1).map(|pair| pair.0).collect()
     }
 }

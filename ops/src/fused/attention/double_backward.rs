@@ -1,117 +1,209 @@
-//! dQ2, dK2, dV2, ddO from cotangents A, B, C of dQ, dK, dV. Absent cotangents are zero and their products are left out.
+//! Cotangents of q, k, v and dO from cotangents A, B, C of dQ, dK, dV. Absent cotangents are zero and their products are left
+//! out: for cached keys that are constants there is neither B nor C, which leaves 8 products of 12.
 //!
-//! The three strips of a block (P, dP, G) stay in cache between the row sums and the products that need them, so P, dP and G
-//! are computed once: 12 products per query-key pair instead of 15.
+//! gamma and rho are sums over whole rows. The strips of a block (P, dP and G; dO C' where there is a C) are made tile by tile
+//! and kept until the sums are known: rebuilding them would cost three products more, and a block has so few rows that its
+//! strips stay in cache. With D known beforehand, rho = rowsum(P (G (dP - D) + dO C')) - gamma D needs no second pass.
 
-use super::strip::{Geometry, join, probabilities};
+use super::backward::probabilities;
+use super::geometry::{Geometry, SOURCES};
+use super::slab::{Slab, join};
+use super::{Caches, Inputs};
 use crate::buffer::Buffer;
 use crate::dtype::Float;
-use crate::gemm::{Into, gemm, gemm_strided, mat};
+use crate::gemm::{Into, gemm_strided, mat};
 use crate::{Tensor, par};
 
-/// [dq2, dk2, dv2, ddo] for x = [q, k, v, do, lse].
+/// Those of [dq2, dk2, dv2 of the cache, dk2, dv2, ddo] that are wanted, for cotangents `ct` of [dq, dk, dv of the cache, dk,
+/// dv].
 pub(super) fn double_backward<T: Float>(
     g: &Geometry,
-    x: [&[T]; 5],
-    [a, b, c]: [Option<&[T]>; 3],
-) -> [Tensor; 4] {
-    let [q, k, v, do_, lse] = x;
-    let group = g.n / g.m;
+    x: &Inputs<T>,
+    do_: &[T],
+    caches: &Caches<T>,
+    ct: [Option<&[T]>; 5],
+    wanted: [bool; 6],
+) -> [Option<Tensor>; 6] {
     let scale: T = g.scale();
-    let parts = g.for_heads(|kv| {
-        let [mut dq2, mut ddo] = [(); 2].map(|()| Buffer::scratch(g.t * group * g.h));
-        let [mut dk2, mut dv2] = [(); 2].map(|()| Buffer::zeros(g.tk * g.h));
-        let mut strips = [(); 4].map(|()| Buffer::scratch(g.block_rows() * g.strip_width()));
-        for block in g.blocks() {
-            let (rows, width) = (block.rows.len(), block.keys.len());
-            let [p, dp, gs, pb] = strips.each_mut().map(|s| &mut s[..rows * width]);
-            let key_rows = |x| g.key_rows(x, &block.keys, kv);
-            let (k, v) = (key_rows(k), key_rows(v));
-            let (b, c) = (b.map(key_rows), c.map(key_rows));
-            let keys = block.keys.start * g.h..block.keys.end * g.h;
-            for local in 0..group {
-                let head = kv * group + local;
-                let query_rows = |x| g.query_rows(x, &block.rows, head);
-                let (q, do_rows, a) = (query_rows(q), query_rows(do_), a.map(query_rows));
-                // S = s Q K', dP = dO V'
-                gemm(p, Into::Replace, scale, q, k.transpose());
-                gemm(dp, Into::Replace, T::ONE, do_rows, v.transpose());
-                // G = s (A K' + Q B')
-                match (a, b) {
-                    (Some(a), _) => gemm(gs, Into::Replace, scale, a, k.transpose()),
-                    (None, _) => gs.fill(T::ZERO),
-                }
-                if let Some(b) = b {
-                    gemm(gs, Into::Add, scale, q, b.transpose());
-                }
-                // Pb = dO C', so far
-                match c {
-                    Some(c) => gemm(pb, Into::Replace, T::ONE, do_rows, c.transpose()),
-                    None => pb.fill(T::ZERO),
-                }
-                par::simd(
-                    #[inline(always)]
-                    || {
-                        let row = |r: usize| r * width..(r + 1) * width;
-                        for r in 0..rows {
-                            let i = block.rows.start + r;
-                            let (p, dp) = (&mut p[row(r)], &mut dp[row(r)]);
-                            let (gs, pb) = (&mut gs[row(r)], &mut pb[row(r)]);
-                            probabilities(p, g.columns(&block, i), lse[i * g.n + head]);
-                            let d = par::dot(p, dp);
-                            let gamma = par::dot(p, gs);
-                            // Pb = G (dP - D) - gamma dP + dO C', then dS = s P (dP - D) over dP
-                            for j in 0..width {
-                                pb[j] += gs[j] * (dp[j] - d) - gamma * dp[j];
+    let [a, cached_b, cached_c, b, c] = ct;
+    let (b, c) = ([cached_b, b], [cached_c, c]);
+    let any_c = c.iter().any(Option::is_some);
+    let block_rows = g.strip_rows::<T>(3 + any_c as usize);
+    let parts = g.for_parts(|part| {
+        let queries =
+            |wanted: bool| wanted.then(|| Slab::scratch(&part.rows, &part.query_heads, g.h));
+        let keys = |wanted: bool, source: usize| {
+            wanted.then(|| Slab::zeros(&part.keys[source], &part.heads, g.h))
+        };
+        let [mut dq2, mut ddo] = [0, 5].map(|i| queries(wanted[i]));
+        let mut dk2 = SOURCES.map(|s| keys(wanted[1 + 2 * s], s));
+        let mut dv2 = SOURCES.map(|s| keys(wanted[2 + 2 * s], s));
+        let most_rows = block_rows.min(g.t);
+        let strip = most_rows * g.strip_width();
+        let mut strips = [strip, strip, strip, strip * any_c as usize].map(Buffer::scratch);
+        let [mut d, mut gamma, mut rho] = [(); 3].map(|()| vec![T::ZERO; most_rows]);
+        for block in Geometry::blocks(part.rows.clone(), block_rows) {
+            let rows = block.len();
+            for head in part.query_heads.clone() {
+                let kv = head / g.group();
+                let query_rows = |x| g.query_rows(x, &block, head);
+                let (q, do_rows, a) = (query_rows(x.q), query_rows(do_), a.map(query_rows));
+                caches.row_sums(g, do_, &block, head, &mut d);
+                gamma.fill(T::ZERO);
+                rho.fill(T::ZERO);
+                let mut rest = strips.each_mut().map(|x| &mut x[..]);
+                for tile in g.tiles::<T>(&block) {
+                    let width = tile.keys.len();
+                    let key_rows = |x| g.key_rows(x, &tile.keys, kv);
+                    let [k, v] = [x.k, x.v].map(|x| key_rows(x[tile.source]));
+                    let [b, c] = [b, c].map(|x| x[tile.source].map(key_rows));
+                    let [p, dp, gs, doc] = rest.each_mut().map(|x| take(x, rows * width));
+                    // S = s Q K', dP = dO V'
+                    gemm_strided(p, width, Into::Replace, scale, q, k.transpose());
+                    gemm_strided(dp, width, Into::Replace, T::ONE, do_rows, v.transpose());
+                    // G = s (A K' + Q B')
+                    match a {
+                        Some(a) => gemm_strided(gs, width, Into::Replace, scale, a, k.transpose()),
+                        None => gs.fill(T::ZERO),
+                    }
+                    if let Some(b) = b {
+                        gemm_strided(gs, width, Into::Add, scale, q, b.transpose());
+                    }
+                    // dO C'
+                    if let Some(c) = c {
+                        gemm_strided(doc, width, Into::Replace, T::ONE, do_rows, c.transpose());
+                    }
+                    par::simd(
+                        #[inline(always)]
+                        || {
+                            for r in 0..rows {
+                                let (i, row) = (block.start + r, r * width..(r + 1) * width);
+                                let p = &mut p[row.clone()];
+                                probabilities(g, &tile, i, p, caches.lse[i * g.n + head]);
+                                let (dp, gs) = (&dp[row.clone()], &gs[row.clone()]);
+                                gamma[r] += par::dot(p, gs);
+                                rho[r] += centred(p, gs, dp, d[r]);
+                                if c.is_some() {
+                                    rho[r] += par::dot(p, &doc[row]);
+                                }
                             }
-                            let rho = par::dot(p, pb);
-                            for j in 0..width {
-                                let sp = scale * p[j];
-                                dp[j] = sp * (dp[j] - d);
-                                // Sb over Pb (times s), E over G
-                                pb[j] = sp * (pb[j] - rho);
-                                gs[j] = p[j] * (gs[j] - gamma);
+                        },
+                    );
+                }
+                for ((rho, gamma), d) in rho.iter_mut().zip(&gamma).zip(&d) {
+                    *rho -= *gamma * *d;
+                }
+                let mut rest = strips.each_mut().map(|x| &mut x[..]);
+                let mut into = Into::Replace;
+                for tile in g.tiles::<T>(&block) {
+                    let width = tile.keys.len();
+                    let key_rows = |x| g.key_rows(x, &tile.keys, kv);
+                    let [k, v] = [x.k, x.v].map(|x| key_rows(x[tile.source]));
+                    let [b, c] = [b, c].map(|x| x[tile.source].map(key_rows));
+                    let [p, dp, gs, doc] = rest.each_mut().map(|x| take(x, rows * width));
+                    // dS over dP, E over G, and Sb over dO C', or over P where there is no C
+                    par::simd(
+                        #[inline(always)]
+                        || {
+                            for r in 0..rows {
+                                let row = r * width..(r + 1) * width;
+                                let (dp, gs) = (&mut dp[row.clone()], &mut gs[row.clone()]);
+                                let p = &mut p[row.clone()];
+                                let sb = c.is_some().then(|| &mut doc[row]);
+                                if g.alone(block.start + r) {
+                                    dp.fill(T::ZERO);
+                                    gs.fill(T::ZERO);
+                                    sb.unwrap_or(p).fill(T::ZERO);
+                                    continue;
+                                }
+                                let sums = [d[r], gamma[r], rho[r]];
+                                let both = dp.iter_mut().zip(gs);
+                                match sb {
+                                    Some(sb) => {
+                                        for ((p, sb), (dp, gs)) in p.iter().zip(sb).zip(both) {
+                                            *sb = score(scale, sums, *p, dp, gs, *sb);
+                                        }
+                                    }
+                                    None => {
+                                        for (p, (dp, gs)) in p.iter_mut().zip(both) {
+                                            *p = score(scale, sums, *p, dp, gs, T::ZERO);
+                                        }
+                                    }
+                                }
                             }
+                        },
+                    );
+                    let [p, ds, e, doc] = [&*p, &*dp, &*gs, &*doc];
+                    let sb = if c.is_some() { doc } else { p };
+                    let [p, ds, e, sb] = [p, ds, e, sb].map(|x| mat(x, rows, width));
+                    // dQ2 = Sb K + dS B
+                    if let Some(dq2) = &mut dq2 {
+                        dq2.product(block.start, head, into, sb, k);
+                        if let Some(b) = b {
+                            dq2.product(block.start, head, Into::Add, ds, b);
                         }
-                    },
-                );
-                let [p, ds, e, sb] = [&*p, &*dp, &*gs, &*pb].map(|s| mat(s, rows, width));
-                let at = (block.rows.start * group + local) * g.h;
-                let (dq2, ddo) = (&mut dq2[at..], &mut ddo[at..]);
-                let (dk2, dv2) = (&mut dk2[keys.clone()], &mut dv2[keys.clone()]);
-                let stride = group * g.h;
-                // dQ2 = Sb K + dS B
-                gemm_strided(dq2, stride, Into::Replace, T::ONE, sb, k);
-                if let Some(b) = b {
-                    gemm_strided(dq2, stride, Into::Add, T::ONE, ds, b);
-                }
-                // dK2 = Sb' Q + dS' A
-                gemm(dk2, Into::Add, T::ONE, sb.transpose(), q);
-                if let Some(a) = a {
-                    gemm(dk2, Into::Add, T::ONE, ds.transpose(), a);
-                }
-                // dV2 = E' dO
-                gemm(dv2, Into::Add, T::ONE, e.transpose(), do_rows);
-                // ddO = E V + P C
-                gemm_strided(ddo, stride, Into::Replace, T::ONE, e, v);
-                if let Some(c) = c {
-                    gemm_strided(ddo, stride, Into::Add, T::ONE, p, c);
+                    }
+                    // dK2 = Sb' Q + dS' A
+                    if let Some(dk2) = &mut dk2[tile.source] {
+                        dk2.product(tile.keys.start, kv, Into::Add, sb.transpose(), q);
+                        if let Some(a) = a {
+                            dk2.product(tile.keys.start, kv, Into::Add, ds.transpose(), a);
+                        }
+                    }
+                    // dV2 = E' dO
+                    if let Some(dv2) = &mut dv2[tile.source] {
+                        dv2.product(tile.keys.start, kv, Into::Add, e.transpose(), do_rows);
+                    }
+                    // ddO = E V + P C
+                    if let Some(ddo) = &mut ddo {
+                        ddo.product(block.start, head, into, e, v);
+                        if let Some(c) = c {
+                            ddo.product(block.start, head, Into::Add, p, c);
+                        }
+                    }
+                    into = Into::Add;
                 }
             }
         }
-        [dq2, dk2, dv2, ddo]
+        let ([cached_dk2, dk2], [cached_dv2, dv2]) = (dk2, dv2);
+        [dq2, cached_dk2, cached_dv2, dk2, dv2, ddo]
     });
-    let [mut dq2, mut dk2, mut dv2, mut ddo] = [const { vec![] }; 4];
-    for [a, b, c, d] in parts {
-        dq2.push(a);
-        dk2.push(b);
-        dv2.push(c);
-        ddo.push(d);
+    let [cached, current] = g.keys();
+    let shapes = [g.queries(), cached, cached, current, current, g.queries()];
+    join(parts, shapes)
+}
+
+/// For one query and key: s Sb, and s dS over dP and E over G.
+/// Pb = G (dP - D) - gamma dP + dO C', Sb = P (Pb - rho).
+#[inline(always)]
+fn score<T: Float>(scale: T, [d, gamma, rho]: [T; 3], p: T, dp: &mut T, g: &mut T, doc: T) -> T {
+    let sp = scale * p;
+    let pb = *g * (*dp - d) - gamma * *dp + doc;
+    *dp = sp * (*dp - d);
+    *g = p * (*g - gamma);
+    sp * (pb - rho)
+}
+
+/// The first `len` elements, which `rest` loses; none of an empty one.
+fn take<'a, T>(rest: &mut &'a mut [T], len: usize) -> &'a mut [T] {
+    let all = std::mem::take(rest);
+    let (first, others) = all.split_at_mut(len.min(all.len()));
+    *rest = others;
+    first
+}
+
+/// Sum of p g (dp - d) over a row: sixteen interleaved partial sums.
+#[inline(always)]
+fn centred<T: Float>(p: &[T], g: &[T], dp: &[T], d: T) -> T {
+    let [(p, p_tail), (g, g_tail), (dp, dp_tail)] = [p, g, dp].map(|x| x.as_chunks::<16>());
+    let mut lanes = [T::ZERO; 16];
+    for ((p, g), dp) in p.iter().zip(g).zip(dp) {
+        for i in 0..16 {
+            lanes[i] += p[i] * g[i] * (dp[i] - d);
+        }
     }
-    [
-        join(g.t, g.h, &dq2),
-        join(g.tk, g.h, &dk2),
-        join(g.tk, g.h, &dv2),
-        join(g.t, g.h, &ddo),
-    ]
+    for (((l, p), g), dp) in lanes.iter_mut().zip(p_tail).zip(g_tail).zip(dp_tail) {
+        *l += *p * *g * (*dp - d);
+    }
+    par::row_sum(&lanes)
 }

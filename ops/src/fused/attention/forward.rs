@@ -1,64 +1,91 @@
-//! O = softmax(s Q K') V, a strip at a time.
+//! O = softmax(s Q K') V, a tile of scores at a time, by online softmax: of the tiles so far a row has its maximum mu, the sum
+//! l of e^(S - mu), and the sum of e^(S - mu) V; all three are rescaled when the maximum rises.
 
-use super::strip::{Geometry, probabilities};
+use super::Inputs;
+use super::geometry::{Geometry, Tile};
+use super::slab::{Slab, join};
 use crate::buffer::Buffer;
 use crate::dtype::Float;
-use crate::gemm::{Into, gemm, gemm_strided};
+use crate::gemm::{Into, gemm_strided, mat};
 use crate::{Tensor, par};
 
 /// [o [t, n, h], lse [t, n]].
-pub(super) fn forward<T: Float>(g: &Geometry, q: &[T], k: &[T], v: &[T]) -> [Tensor; 2] {
-    let mut o = Buffer::scratch(g.t * g.n * g.h);
-    let mut lse = Buffer::scratch(g.t * g.n);
+pub(super) fn forward<T: Float>(g: &Geometry, x: &Inputs<T>) -> [Tensor; 2] {
     let scale: T = g.scale();
-    let block_rows = g.block_rows();
-    let one_block = |i: usize, o: &mut [T], lse: &mut [T]| {
-        let block = g.block(i);
-        let width = block.keys.len();
-        let mut p = Buffer::scratch(block.rows.len() * width);
-        for head in 0..g.n {
-            let kv = head / (g.n / g.m);
-            let (q, k) = (
-                g.query_rows(q, &block.rows, head),
-                g.key_rows(k, &block.keys, kv),
-            );
-            gemm(&mut p, Into::Replace, scale, q, k.transpose());
-            par::simd(
-                #[inline(always)]
-                || {
-                    for (r, row) in p.chunks_exact_mut(width).enumerate() {
-                        let seen = g.columns(&block, block.rows.start + r);
-                        let max = par::row_max(&row[seen.clone()]);
-                        probabilities(row, seen.clone(), max);
-                        let total = par::row_sum(&row[seen.clone()]);
-                        let inverse = T::ONE / total;
-                        for x in &mut row[seen] {
-                            *x *= inverse;
-                        }
-                        lse[r * g.n + head] = max + Float::ln(total);
-                    }
-                },
-            );
-            let p = crate::gemm::mat(&p, block.rows.len(), width);
-            let v = g.key_rows(v, &block.keys, kv);
-            gemm_strided(&mut o[head * g.h..], g.n * g.h, Into::Replace, T::ONE, p, v);
+    let parts = g.for_parts(|part| {
+        let mut o = Slab::scratch(&part.rows, &part.query_heads, g.h);
+        let mut lse = Slab::scratch(&part.rows, &part.query_heads, 1);
+        let mut scores = Buffer::scratch(g.tile_len::<T>());
+        let [mut mu, mut l] = [(); 2].map(|()| vec![T::ZERO; g.block_rows().min(g.t)]);
+        for block in Geometry::blocks(part.rows.clone(), g.block_rows()) {
+            for head in part.query_heads.clone() {
+                let kv = head / g.group();
+                let q = g.query_rows(x.q, &block, head);
+                mu.fill(T::NEG_INFINITY);
+                l.fill(T::ZERO);
+                let mut into = Into::Replace;
+                for tile in g.tiles::<T>(&block) {
+                    let (rows, width) = (block.len(), tile.keys.len());
+                    let p = &mut scores[..rows * width];
+                    let [k, v] = [x.k, x.v].map(|x| g.key_rows(x[tile.source], &tile.keys, kv));
+                    // S = s Q K'
+                    gemm_strided(p, width, Into::Replace, scale, q, k.transpose());
+                    par::simd(
+                        #[inline(always)]
+                        || {
+                            for (r, row) in p.chunks_exact_mut(width).enumerate() {
+                                let i = block.start + r;
+                                let shrink = softmax(g, &tile, i, row, &mut mu[r], &mut l[r]);
+                                if shrink < T::ONE {
+                                    o.row(i, head).iter_mut().for_each(|o| *o *= shrink);
+                                }
+                            }
+                        },
+                    );
+                    o.product(block.start, head, into, mat(p, rows, width), v);
+                    into = Into::Add;
+                }
+                for (r, i) in block.clone().enumerate() {
+                    let inverse = T::ONE / l[r];
+                    o.row(i, head).iter_mut().for_each(|o| *o *= inverse);
+                    lse.row(i, head)[0] = mu[r] + Float::ln(l[r]);
+                }
+            }
         }
-    };
-    let (o_block, lse_block) = (block_rows * g.n * g.h, block_rows * g.n);
-    if par::worth_sharing(g.t * g.n * g.strip_width()) {
-        use rayon::prelude::*;
-        let blocks = o.par_chunks_mut(o_block).zip(lse.par_chunks_mut(lse_block));
-        blocks
-            .enumerate()
-            .for_each(|(i, (o, lse))| one_block(i, o, lse));
-    } else if g.t > 0 {
-        let blocks = o.chunks_mut(o_block).zip(lse.chunks_mut(lse_block));
-        blocks
-            .enumerate()
-            .for_each(|(i, (o, lse))| one_block(i, o, lse));
+        [Some(o), Some(lse)]
+    });
+    let [o, lse] = join(parts, [g.queries(), [g.t, g.n, 1]]).map(|y| y.expect("made by each part"));
+    let lse = lse.reshape(&[g.t, g.n]).expect("as many elements");
+    [o, lse]
+}
+
+/// One row of a tile of scores becomes e^(S - mu), and 0 where query i sees nothing; mu and l take it in. Returns what the
+/// sums so far are to be multiplied by.
+#[inline(always)]
+fn softmax<T: Float>(
+    g: &Geometry,
+    tile: &Tile,
+    i: usize,
+    row: &mut [T],
+    mu: &mut T,
+    l: &mut T,
+) -> T {
+    let seen = g.columns(tile, i);
+    row[..seen.start].fill(T::ZERO);
+    row[seen.end..].fill(T::ZERO);
+    let row = &mut row[seen];
+    if row.is_empty() {
+        return T::ONE;
     }
-    [
-        Tensor::from_buffer(&[g.t, g.n, g.h], o),
-        Tensor::from_buffer(&[g.t, g.n], lse),
-    ]
+    let max = par::row_max(row);
+    let mut shrink = T::ONE;
+    if *mu < max {
+        if T::NEG_INFINITY < *mu {
+            shrink = Float::exp(*mu - max);
+            *l *= shrink;
+        }
+        *mu = max;
+    }
+    *l += par::exp_and_sum(row, *mu);
+    shrink
 }
