@@ -57,6 +57,12 @@ pub fn swiglu(gate: &Var, up: &Var) -> Result<Var> {
     mul(&silu(gate)?, up)
 }
 
+/// (silu(x gate') * (x up')) down' for x [t, d], gate and up [ff, d], down [d, ff].
+pub fn swiglu_mlp(x: &Var, gate: &Var, up: &Var, down: &Var) -> Result<Var> {
+    let (g, u) = (matmul(x, gate, Transpose::B)?, matmul(x, up, Transpose::B)?);
+    matmul(&swiglu(&g, &u)?, down, Transpose::B)
+}
+
 /// x / sqrt(mean(x^2) + eps) w over the last axis; `w` has the size of that axis.
 pub fn rms_norm(x: &Var, w: &Var, eps: f64) -> Result<Var> {
     let shape = x.value().shape();

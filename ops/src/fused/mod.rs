@@ -7,7 +7,7 @@ mod linear;
 mod rms_norm;
 mod rope;
 mod sgd;
-mod swiglu;
+mod swiglu_mlp;
 
 pub use attention::swa_attention;
 pub use cross_entropy::cross_entropy;
@@ -15,7 +15,7 @@ pub use linear::linear;
 pub use rms_norm::rms_norm;
 pub use rope::rope;
 pub use sgd::{dot, sgd_update};
-pub use swiglu::swiglu;
+pub use swiglu_mlp::swiglu_mlp;
 
 use autograd::At;
 
@@ -53,7 +53,7 @@ pub(crate) fn vjp_of_meaning(
     Ok(dx)
 }
 
-/// Which cotangents of a second-order op are there; the others are zero and are never made into buffers.
+/// Which of N cotangents are there, or which of N results are; the others are zero and are never made into buffers.
 #[derive(Clone, Copy)]
 pub(crate) struct Present<const N: usize>([bool; N]);
 
@@ -65,10 +65,21 @@ impl<const N: usize> Present<N> {
         (Present(ct.map(Option::is_some)), all)
     }
 
-    /// The cotangents back in their places.
+    /// Those that are there, back in their places; what follows them in `rest` is ignored.
     fn spread<X: Clone>(&self, rest: &[X]) -> [Option<X>; N] {
         let mut rest = rest.iter();
         self.0
             .map(|there| if there { rest.next().cloned() } else { None })
+    }
+
+    /// Those of all N that are there.
+    fn select<X>(&self, all: Vec<X>) -> Vec<X> {
+        let there = all.into_iter().zip(self.0).filter(|x| x.1);
+        there.map(|x| x.0).collect()
+    }
+
+    /// How many are there.
+    fn count(&self) -> usize {
+        self.0.iter().filter(|there| **there).count()
     }
 }
