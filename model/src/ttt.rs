@@ -21,8 +21,8 @@ use std::sync::Arc;
 
 use ops::derived::clip_factor;
 use ops::{
-    DType, Tensor, Var, checkpoint, concat, cross_entropy, gather, grad, linear, rms_norm, scale,
-    sgd_update, slice, sum_all,
+    DType, Tensor, Var, checkpoint, concat, gather, grad, linear, linear_cross_entropy, rms_norm,
+    scale, sgd_update, slice, sum_all,
 };
 
 use crate::block::{KeyValues, Rotary, attention, mlp};
@@ -217,8 +217,8 @@ impl Suffix {
         self.blocks.len().saturating_sub(1)
     }
 
-    /// Logits [t, V] of x [t, d] under fast weights, and the caches for what comes next.
-    pub fn logits(
+    /// What the output matrix reads [t, d] after x [t, d] under fast weights, and the caches for what comes next.
+    fn hidden(
         &self,
         x: &Var,
         fast: &[Fast<Var>],
@@ -237,8 +237,30 @@ impl Suffix {
             }
             x = mlp(config, &w.mlp, &w.mlp.matrices(), &x)?;
         }
-        let x = rms_norm(&x, &self.norm, config.rms_norm_eps)?;
+        Ok((rms_norm(&x, &self.norm, config.rms_norm_eps)?, next))
+    }
+
+    /// Logits [t, V] of x [t, d] under fast weights, and the caches for what comes next.
+    pub fn logits(
+        &self,
+        x: &Var,
+        fast: &[Fast<Var>],
+        caches: &[KeyValues],
+    ) -> Result<(Var, Vec<KeyValues>)> {
+        let (x, next) = self.hidden(x, fast, caches)?;
         Ok((linear(&x, &self.head)?, next))
+    }
+
+    /// Negative log-likelihoods [t] of `targets` after x [t, d] under fast weights, and the caches for what comes next.
+    pub fn losses(
+        &self,
+        x: &Var,
+        targets: &Arc<[u32]>,
+        fast: &[Fast<Var>],
+        caches: &[KeyValues],
+    ) -> Result<(Var, Vec<KeyValues>)> {
+        let (x, next) = self.hidden(x, fast, caches)?;
+        Ok((linear_cross_entropy(&x, &self.head, targets)?, next))
     }
 
     /// Scores one mini-batch x [b, d] and, if `ttt` is given, takes one inner step on it.
@@ -255,8 +277,7 @@ impl Suffix {
             return self.recomputed_step(x, targets, fast, caches, ttt, reading);
         }
         let Some(ttt) = ttt else {
-            let (logits, caches) = self.logits(x, fast, caches)?;
-            let nll = cross_entropy(&logits, targets)?;
+            let (nll, caches) = self.losses(x, targets, fast, caches)?;
             return Ok(Step {
                 nll,
                 fast: fast.to_vec(),
@@ -265,8 +286,7 @@ impl Suffix {
         };
         // l_i, with fresh aliases of W_{i-1} to differentiate with respect to
         let w: Vec<Fast<Var>> = fast.iter().map(|f| f.map(Var::alias)).collect();
-        let (logits, caches) = self.logits(x, &w, caches)?;
-        let nll = cross_entropy(&logits, targets)?;
+        let (nll, caches) = self.losses(x, targets, &w, caches)?;
         let l = scale(&sum_all(&nll)?, 1.0 / targets.len() as f64)?;
         // g_i
         let flat: Vec<Var> = w.iter().flat_map(Fast::each).cloned().collect();

@@ -132,6 +132,11 @@ pub fn cross_entropy(logits: &Var, ids: &Arc<[u32]>) -> Result<Var> {
     sub(&lse, &gather(&flat, &positions)?)
 }
 
+/// [`cross_entropy`] of the logits x w', for x [t, d] and w [V, d].
+pub fn linear_cross_entropy(x: &Var, w: &Var, ids: &Arc<[u32]>) -> Result<Var> {
+    cross_entropy(&matmul(x, w, Transpose::B)?, ids)
+}
+
 /// Sliding-window causal attention (MATH: S = s Q K', P = softmax(S), O = P V with s = 1/sqrt(h)). Queries
 /// q [t, n, h] are the last t of the tk positions of k and v [tk, m, h]; n is a multiple of m (grouped queries); query i
 /// sees the `window` last keys up to and including its own position.

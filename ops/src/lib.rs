@@ -45,7 +45,8 @@ pub use device::Device;
 pub use dtype::{DType, Element, Float};
 pub use error::{Error, Result};
 pub use fused::{
-    cross_entropy, dot, linear, rms_norm, rope, sgd_update, swa_attention, swiglu_mlp,
+    cross_entropy, dot, linear, linear_cross_entropy, rms_norm, rope, sgd_update, swa_attention,
+    swiglu_mlp,
 };
 pub use mapped::Mapped;
 pub use primitives::*;

@@ -167,6 +167,23 @@ pub fn cases() -> Vec<Case> {
         let meaning = move |x: &[Var]| derived::cross_entropy(&x[0], &ids(t, v));
         cases.push(fused("cross_entropy", what, &[&[t, v]], f, meaning));
     }
+    for (what, whole, t, d, v) in [
+        ("whole logits", usize::MAX, 5, 3, 19),
+        ("one tile", 0, 5, 3, 19),
+        ("many tiles", 0, 260, 4, 1030),
+    ] {
+        let f = move |x: &[Var]| {
+            crate::fused::linear_cross_entropy_above(whole, &x[0], &x[1], &ids(t, v))
+        };
+        let meaning = move |x: &[Var]| derived::linear_cross_entropy(&x[0], &x[1], &ids(t, v));
+        cases.push(fused(
+            "linear_cross_entropy",
+            what,
+            &[&[t, d], &[v, d]],
+            f,
+            meaning,
+        ));
+    }
     for (what, start) in [("from 0", 0), ("from 1000", 1000)] {
         let tables =
             move |x: &[Var]| derived::rope_tables(start, 5, 6, 500_000.0, x[0].value().dtype());

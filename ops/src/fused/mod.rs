@@ -4,6 +4,7 @@
 mod attention;
 mod cross_entropy;
 mod linear;
+mod linear_cross_entropy;
 mod rms_norm;
 mod rope;
 mod sgd;
@@ -12,6 +13,8 @@ mod swiglu_mlp;
 pub use attention::swa_attention;
 pub use cross_entropy::cross_entropy;
 pub use linear::linear;
+pub use linear_cross_entropy::linear_cross_entropy;
+pub(crate) use linear_cross_entropy::linear_cross_entropy_above;
 pub use rms_norm::rms_norm;
 pub use rope::rope;
 pub use sgd::{dot, sgd_update};
