@@ -180,6 +180,14 @@ fn indices() {
     fails(&["cross_entropy", "3", "position 3", "0..3"], || {
         cross_entropy(&x, &ids(&[0, 1, 2, 3]))
     });
+    let w = var(&[6, 3]);
+    fails(&["linear_cross_entropy", "6", "position 1", "0..6"], || {
+        linear_cross_entropy(&x, &w, &ids(&[0, 6, 2, 3]))
+    });
+    fails(
+        &["linear_cross_entropy", "[4, 3]", "[6, 3]", "5 tokens"],
+        || linear_cross_entropy(&x, &w, &ids(&[0; 5])),
+    );
     fails(&["cross_entropy", "[4, 3]", "5 tokens"], || {
         cross_entropy(&x, &ids(&[0; 5]))
     });
