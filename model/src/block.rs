@@ -7,7 +7,8 @@
 //! ```
 
 use ops::{
-    DType, Tensor, Var, add, concat, linear, reshape, rms_norm, rope, slice, swa_attention, swiglu,
+    DType, Tensor, Var, add, concat, linear, reshape, rms_norm, rope, slice, swa_attention,
+    swiglu_mlp,
 };
 
 use crate::weights::{Attention, Fast, Mlp};
@@ -132,7 +133,7 @@ pub fn attention(
 /// weights that have taken their place.
 pub fn mlp(config: &Config, w: &Mlp<Var>, m: &Fast<Var>, x: &Var) -> Result<Var> {
     let y = norm(x, &w.norm, config)?;
-    let y = swiglu(&linear(&y, &m.gate)?, &linear(&y, &m.up)?)?;
-    let y = norm(&linear(&y, &m.down)?, &w.post_norm, config)?;
+    let y = swiglu_mlp(&y, &m.gate, &m.up, &m.down)?;
+    let y = norm(&y, &w.post_norm, config)?;
     Ok(add(x, &y)?)
 }

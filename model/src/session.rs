@@ -249,13 +249,14 @@ impl Session {
             let nll = match end - at == b {
                 true => self.step(&x, targets)?,
                 false => {
-                    let (logits, live) = self.suffix.logits(&x, &self.fast, &self.live)?;
+                    let (nll, live) =
+                        (self.suffix).losses(&x, &targets.into(), &self.fast, &self.live)?;
                     self.live = detached(&live);
                     if self.ttt.is_some() {
                         self.open.push(x);
                     }
                     self.close(targets)?;
-                    cross_entropy(&logits, &targets.into())?
+                    nll
                 }
             };
             losses.extend(nll.value().to_f64s());

@@ -47,7 +47,7 @@ impl TangentStep {
     fn pull(&self, z: &[Var], ct: &[Option<Var>]) -> Result<Vec<Option<Var>>> {
         let (x, state, suffix) = self.suffix.with_inputs(&self.shape, z);
         let w = flat(&state.fast);
-        let (nll, caches) = suffix.score(&x, &self.targets, &state.fast, &state.caches)?;
+        let (nll, caches) = suffix.losses(&x, &self.targets, &state.fast, &state.caches)?;
         let mut y = vec![nll.clone()];
         y.extend(caches.iter().flat_map(|c| [c.k.clone(), c.v.clone()]));
         let (ct_fast, ct_caches) = ct[1..].split_at(w.len());

@@ -21,8 +21,8 @@ use std::sync::Arc;
 
 use ops::derived::clip_factor;
 use ops::{
-    DType, Keep, Tensor, Var, checkpoint, concat, cross_entropy, gather, grad, linear, rms_norm,
-    scale, sgd_update, slice, sum_all,
+    DType, Keep, Tensor, Var, checkpoint, concat, gather, grad, linear, linear_cross_entropy,
+    rms_norm, scale, sgd_update, slice, sum_all,
 };
 
 use crate::block::{KeyValues, Rotary, attention, mlp};
@@ -286,8 +286,8 @@ impl Suffix {
         self.blocks.len().saturating_sub(1)
     }
 
-    /// Logits [t, V] of x [t, d] under fast weights, and the caches for what comes next.
-    pub fn logits(
+    /// What the output matrix reads [t, d] after x [t, d] under fast weights, and the caches for what comes next.
+    fn hidden(
         &self,
         x: &Var,
         fast: &[Fast<Var>],
@@ -306,8 +306,30 @@ impl Suffix {
             }
             x = mlp(config, &w.mlp, &w.mlp.matrices(), &x)?;
         }
-        let x = rms_norm(&x, &self.norm, config.rms_norm_eps)?;
+        Ok((rms_norm(&x, &self.norm, config.rms_norm_eps)?, next))
+    }
+
+    /// Logits [t, V] of x [t, d] under fast weights, and the caches for what comes next.
+    pub fn logits(
+        &self,
+        x: &Var,
+        fast: &[Fast<Var>],
+        caches: &[KeyValues],
+    ) -> Result<(Var, Vec<KeyValues>)> {
+        let (x, next) = self.hidden(x, fast, caches)?;
         Ok((linear(&x, &self.head)?, next))
+    }
+
+    /// Negative log-likelihoods [t] of `targets` after x [t, d] under fast weights, and the caches for what comes next.
+    pub fn losses(
+        &self,
+        x: &Var,
+        targets: &Arc<[u32]>,
+        fast: &[Fast<Var>],
+        caches: &[KeyValues],
+    ) -> Result<(Var, Vec<KeyValues>)> {
+        let (x, next) = self.hidden(x, fast, caches)?;
+        Ok((linear_cross_entropy(&x, &self.head, targets)?, next))
     }
 
     /// Scores one mini-batch x [b, d] and, if there is an inner loop, takes one step on it: losses `[b]` under the weights from
@@ -321,13 +343,13 @@ impl Suffix {
     ) -> Result<(Var, State)> {
         let State { fast, caches } = state;
         if inner.ttt.is_none() {
-            let (nll, caches) = self.score(x, targets, fast, caches)?;
+            let (nll, caches) = self.losses(x, targets, fast, caches)?;
             let fast = fast.clone();
             return Ok((nll, State { fast, caches }));
         }
         // l_i, with fresh aliases of W_{i-1} to differentiate with respect to
         let w: Vec<Fast<Var>> = fast.iter().map(|f| f.map(Var::alias)).collect();
-        let (nll, caches) = self.score(x, targets, &w, caches)?;
+        let (nll, caches) = self.losses(x, targets, &w, caches)?;
         // g_i
         let mut g = grad(&mean(&nll)?, &flat(&w))?;
         if inner.first_order {
@@ -335,18 +357,6 @@ impl Suffix {
         }
         let fast = inner.learn(&w, g)?;
         Ok((nll, State { fast, caches }))
-    }
-
-    /// Losses `[b]` of one mini-batch x [b, d] under fast weights, and the caches for what comes next.
-    pub(crate) fn score(
-        &self,
-        x: &Var,
-        targets: &Arc<[u32]>,
-        fast: &[Fast<Var>],
-        caches: &[KeyValues],
-    ) -> Result<(Var, Vec<KeyValues>)> {
-        let (logits, caches) = self.logits(x, fast, caches)?;
-        Ok((cross_entropy(&logits, targets)?, caches))
     }
 
     /// Reads x [.., d], mini-batch by mini-batch of `b` tokens; one that is shorter, at the end, is scored and changes nothing.

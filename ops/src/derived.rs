@@ -57,6 +57,12 @@ pub fn swiglu(gate: &Var, up: &Var) -> Result<Var> {
     mul(&silu(gate)?, up)
 }
 
+/// (silu(x gate') * (x up')) down' for x [t, d], gate and up [ff, d], down [d, ff].
+pub fn swiglu_mlp(x: &Var, gate: &Var, up: &Var, down: &Var) -> Result<Var> {
+    let (g, u) = (matmul(x, gate, Transpose::B)?, matmul(x, up, Transpose::B)?);
+    matmul(&swiglu(&g, &u)?, down, Transpose::B)
+}
+
 /// x / sqrt(mean(x^2) + eps) w over the last axis; `w` has the size of that axis.
 pub fn rms_norm(x: &Var, w: &Var, eps: f64) -> Result<Var> {
     let shape = x.value().shape();
@@ -124,6 +130,11 @@ pub fn cross_entropy(logits: &Var, ids: &Arc<[u32]>) -> Result<Var> {
     let flat = reshape(logits, &[t * v])?;
     let lse = reshape(&log_sum_exp(logits)?, &[t])?;
     sub(&lse, &gather(&flat, &positions)?)
+}
+
+/// [`cross_entropy`] of the logits x w', for x [t, d] and w [V, d].
+pub fn linear_cross_entropy(x: &Var, w: &Var, ids: &Arc<[u32]>) -> Result<Var> {
+    cross_entropy(&matmul(x, w, Transpose::B)?, ids)
 }
 
 /// Sliding-window causal attention (MATH: S = s Q K', P = softmax(S), O = P V with s = 1/sqrt(h)) of queries q [t, n, h] over

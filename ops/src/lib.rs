@@ -6,7 +6,7 @@
 //!    The derivative rule of each is a line or two in the same set, so gradients of any order exist.
 //! 2. **Derived functions** ([`derived`]): softmax, norms, rotary embedding, cross-entropy, attention, as the textbook writes
 //!    them. They are slow, obvious, and the *meaning* of what follows.
-//! 3. **Fused ops** ([`swa_attention`], [`rms_norm`], [`swiglu`], [`cross_entropy`], ...): the same functions at full speed, as
+//! 3. **Fused ops** ([`swa_attention`], [`rms_norm`], [`swiglu_mlp`], [`cross_entropy`], ...): the same functions at full speed, as
 //!    towers: the backward pass of each is an op of its own, and so is the backward pass of that. Beyond the top of the
 //!    tower the derivative is that of the meaning.
 //!
@@ -45,7 +45,10 @@ pub use buffer::measure_peak;
 pub use device::Device;
 pub use dtype::{DType, Element, Float};
 pub use error::{Error, Result};
-pub use fused::{cross_entropy, dot, linear, rms_norm, rope, sgd_update, swa_attention, swiglu};
+pub use fused::{
+    cross_entropy, dot, linear, linear_cross_entropy, rms_norm, rope, sgd_update, swa_attention,
+    swiglu_mlp,
+};
 pub use mapped::Mapped;
 pub use primitives::*;
 pub use tensor::Tensor;

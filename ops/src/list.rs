@@ -154,15 +154,38 @@ pub fn cases() -> Vec<Case> {
         let meaning = |x: &[Var]| derived::rms_norm(&x[0], &x[1], 1e-6);
         cases.push(fused("rms_norm", what, &[&shape, &d], norm, meaning));
     }
-    for (what, shape) in [("small", [3, 5]), ("large", [300, 500])] {
-        let f = |x: &[Var]| crate::swiglu(&x[0], &x[1]);
-        let meaning = |x: &[Var]| derived::swiglu(&x[0], &x[1]);
-        cases.push(fused("swiglu", what, &[&shape, &shape], f, meaning));
+    for (what, t, d, ff) in [
+        ("one row", 1, 3, 2),
+        ("odd", 5, 3, 7),
+        ("weight gradients that wait", 34, 32, 40),
+        ("several tiles", 600, 5, 9),
+    ] {
+        let f = |x: &[Var]| crate::swiglu_mlp(&x[0], &x[1], &x[2], &x[3]);
+        let meaning = |x: &[Var]| derived::swiglu_mlp(&x[0], &x[1], &x[2], &x[3]);
+        let shapes: [&[usize]; 4] = [&[t, d], &[ff, d], &[ff, d], &[d, ff]];
+        cases.push(fused("swiglu_mlp", what, &shapes, f, meaning));
     }
     for (what, t, v) in [("one token", 1, 3), ("odd", 5, 19), ("large", 130, 257)] {
         let f = move |x: &[Var]| crate::cross_entropy(&x[0], &ids(t, v));
         let meaning = move |x: &[Var]| derived::cross_entropy(&x[0], &ids(t, v));
         cases.push(fused("cross_entropy", what, &[&[t, v]], f, meaning));
+    }
+    for (what, whole, t, d, v) in [
+        ("whole logits", usize::MAX, 5, 3, 19),
+        ("one tile", 0, 5, 3, 19),
+        ("many tiles", 0, 260, 4, 1030),
+    ] {
+        let f = move |x: &[Var]| {
+            crate::fused::linear_cross_entropy_above(whole, &x[0], &x[1], &ids(t, v))
+        };
+        let meaning = move |x: &[Var]| derived::linear_cross_entropy(&x[0], &x[1], &ids(t, v));
+        cases.push(fused(
+            "linear_cross_entropy",
+            what,
+            &[&[t, d], &[v, d]],
+            f,
+            meaning,
+        ));
     }
     for (what, start) in [("from 0", 0), ("from 1000", 1000)] {
         let tables =

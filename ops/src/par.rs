@@ -87,6 +87,54 @@ pub(crate) fn pieces<T: Element>(
         .for_each(|(i, piece)| f(i * rows, piece));
 }
 
+/// `out[..][i] = f(x[..][i])`: N inputs, M outputs, one pass over memory.
+pub(crate) fn elementwise<T: Float, const N: usize, const M: usize>(
+    x: [&[T]; N],
+    out: [&mut [T]; M],
+    f: impl Fn([T; N]) -> [T; M] + Sync,
+) {
+    const LANES: usize = 16;
+    pieces_of(out, |start, out| {
+        let len = out[0].len();
+        let x = x.map(|x| x[start..start + len].as_chunks::<LANES>());
+        let mut out = out.map(|o| o.as_chunks_mut::<LANES>());
+        simd(
+            #[inline(always)]
+            || {
+                // whole vectors, then what is left as one vector padded with zeros; plain loops over the arrays, because
+                // closures given to array methods are not compiled for the instruction set chosen here
+                for c in 0..len.div_ceil(LANES) {
+                    let whole = c < len / LANES;
+                    let mut xs = [[T::ZERO; LANES]; N];
+                    for (to, (vectors, tail)) in xs.iter_mut().zip(&x) {
+                        match whole {
+                            true => *to = vectors[c],
+                            false => to[..tail.len()].copy_from_slice(tail),
+                        }
+                    }
+                    let mut ys = [[T::ZERO; LANES]; M];
+                    for lane in 0..LANES {
+                        let mut values = [T::ZERO; N];
+                        for (value, x) in values.iter_mut().zip(&xs) {
+                            *value = x[lane];
+                        }
+                        let values = f(values);
+                        for (y, value) in ys.iter_mut().zip(&values) {
+                            y[lane] = *value;
+                        }
+                    }
+                    for ((vectors, tail), y) in out.iter_mut().zip(&ys) {
+                        match whole {
+                            true => vectors[c] = *y,
+                            false => tail.copy_from_slice(&y[..tail.len()]),
+                        }
+                    }
+                }
+            },
+        );
+    });
+}
+
 /// [`pieces`] of several outputs of one length at once.
 pub(crate) fn pieces_of<T: Element, const M: usize>(
     out: [&mut [T]; M],

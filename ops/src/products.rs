@@ -14,7 +14,7 @@ use crate::gemm::{Into, gemm, mat};
 use crate::tensor::Data;
 
 /// Products of more rows than this gain nothing from waiting.
-const THIN: usize = 512;
+pub(crate) const THIN: usize = 512;
 /// Results of fewer elements than this are as cheap to add as to remember.
 const SMALL: usize = 1 << 10;
 /// Waiting rows are multiplied out when there are this many, so that what waits stays small.

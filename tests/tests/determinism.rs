@@ -3,7 +3,7 @@
 use ops::list::{Function, cases};
 use ops::{
     DType, Result, Tensor, Transpose, Var, cross_entropy, dot, matmul, rms_norm, rope, sgd_update,
-    swa_attention, swiglu,
+    swa_attention, swiglu_mlp,
 };
 use rayon::{ThreadPool, ThreadPoolBuilder};
 use tests::{Failures, Random, orders, raise, values};
@@ -81,9 +81,9 @@ fn fused_ops_large_enough_to_share() {
                 op(|x| rms_norm(&x[0], &x[1], 1e-6)),
             ),
             (
-                "swiglu",
-                vec![vec![301, 700]; 2],
-                op(|x| swiglu(&x[0], &x[1])),
+                "swiglu_mlp",
+                vec![vec![701, 64], vec![300, 64], vec![300, 64], vec![64, 300]],
+                op(|x| swiglu_mlp(&x[0], &x[1], &x[2], &x[3])),
             ),
             (
                 "cross_entropy",

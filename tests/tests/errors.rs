@@ -41,7 +41,7 @@ fn shapes_that_differ() {
     fails(&with("mul"), || mul(&a, &b));
     fails(&with("add"), || sub(&a, &b));
     fails(&with("dot"), || dot(&a, &b));
-    fails(&with("swiglu"), || swiglu(&a, &b));
+    fails(&with("swiglu_mlp"), || swiglu_mlp(&a, &b, &b, &a));
     fails(&with("sgd_update"), || sgd_update(&a, &b, &var(&[])));
     fails(&with("select"), || select(&vec![true; 12].into(), &a, &b));
     fails(&with("concat"), || concat(&[&a, &b], 1));
@@ -113,7 +113,6 @@ fn dtypes() {
         ("add", add as fn(&Var, &Var) -> Result<Var>),
         ("mul", mul),
         ("dot", dot),
-        ("swiglu", swiglu),
         ("matmul", |a, b| matmul(a, b, Transpose::B)),
         ("concat", |a, b| concat(&[a, b], 0)),
         ("select", |a, b| select(&vec![true; 12].into(), a, b)),
@@ -127,6 +126,10 @@ fn dtypes() {
             fails(&[op, &storage.to_string(), "cast"], || f(&half, &half));
         }
     }
+    let square = var(&[4, 4]);
+    fails(&["swiglu_mlp", "f64", "f32"], || {
+        swiglu_mlp(&single, &square, &square, &square)
+    });
     fails(&["rms_norm", "f64", "f32"], || {
         rms_norm(&x, &of(&[4], DType::F32), 1e-6)
     });
@@ -146,6 +149,7 @@ fn dtypes() {
         ("gather", |x| gather(x, &ids(&[0]))),
         ("scatter_add", |x| scatter_add(x, &ids(&[0, 1, 2, 3]), 4)),
         ("rms_norm", |x| rms_norm(x, &of(&[4], DType::BF16), 1e-6)),
+        ("swiglu_mlp", |x| swiglu_mlp(x, x, x, x)),
         ("cross_entropy", |x| cross_entropy(x, &ids(&[0; 4]))),
         ("rope", |x| {
             let table = Tensor::zeros(&[4, 2], DType::BF16);
@@ -176,6 +180,14 @@ fn indices() {
     fails(&["cross_entropy", "3", "position 3", "0..3"], || {
         cross_entropy(&x, &ids(&[0, 1, 2, 3]))
     });
+    let w = var(&[6, 3]);
+    fails(&["linear_cross_entropy", "6", "position 1", "0..6"], || {
+        linear_cross_entropy(&x, &w, &ids(&[0, 6, 2, 3]))
+    });
+    fails(
+        &["linear_cross_entropy", "[4, 3]", "[6, 3]", "5 tokens"],
+        || linear_cross_entropy(&x, &w, &ids(&[0; 5])),
+    );
     fails(&["cross_entropy", "[4, 3]", "5 tokens"], || {
         cross_entropy(&x, &ids(&[0; 5]))
     });
@@ -302,7 +314,8 @@ fn empty_tensors() {
     );
     run(gather(&var(&[4, 3]), &ids(&[])), &[0, 3]);
     run(rms_norm(&x, &var(&[4]), 1e-6), &[0, 4]);
-    run(swiglu(&x, &x), &[0, 4]);
+    let (wide, narrow) = (var(&[6, 4]), var(&[4, 6]));
+    run(swiglu_mlp(&x, &wide, &wide, &narrow), &[0, 4]);
     run(cross_entropy(&x, &ids(&[])), &[0]);
     run(
         swa_attention(

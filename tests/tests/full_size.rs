@@ -1,7 +1,7 @@
 //! Laws that need no reference, at sizes that training uses.
 
 use ops::list::{Case, Function};
-use ops::{DType, Result, Tensor, Var, cross_entropy, rms_norm, swa_attention, swiglu};
+use ops::{DType, Result, Tensor, Var, cross_entropy, rms_norm, scale, swa_attention, swiglu_mlp};
 use tests::{Closest, Failures, Random, compare_f64, dot, longest_sum, raise, values, worst};
 
 struct Law {
@@ -45,9 +45,14 @@ fn laws() -> Vec<Law> {
             ],
             |x| swa_attention(&x[0], [&x[1], &x[2]], [&x[3], &x[4]], 61),
         ),
-        law("swiglu", &[&[256, 1664], &[256, 1664]], |x| {
-            swiglu(&x[0], &x[1])
-        }),
+        law(
+            "swiglu_mlp",
+            &[&[600, 96], &[250, 96], &[250, 96], &[96, 250]],
+            |x| {
+                let [gate, up, down] = [1, 2, 3].map(|i| scale(&x[i], 0.0625));
+                swiglu_mlp(&x[0], &gate?, &up?, &down?)
+            },
+        ),
         law("rms_norm", &[&[512, 768], &[768]], |x| {
             rms_norm(&x[0], &x[1], 1e-6)
         }),

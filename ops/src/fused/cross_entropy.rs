@@ -44,6 +44,9 @@ impl Op<Tensor> for CrossEntropy {
     fn name(&self) -> &'static str {
         "cross_entropy"
     }
+    fn costly(&self) -> bool {
+        true
+    }
 
     fn eval(&self, x: &[&Tensor]) -> Result<Vec<Tensor>> {
         let (z, ids) = (x[0], &self.0);
@@ -108,6 +111,9 @@ impl Op<Tensor> for CrossEntropyBwd {
     fn name(&self) -> &'static str {
         "cross_entropy_bwd"
     }
+    fn costly(&self) -> bool {
+        true
+    }
 
     fn eval(&self, x: &[&Tensor]) -> Result<Vec<Tensor>> {
         let (z, dn, lse, ids) = (x[0], x[1], x[2], &self.0);
@@ -149,6 +155,9 @@ struct CrossEntropyBwdBwd(Ids);
 impl Op<Tensor> for CrossEntropyBwdBwd {
     fn name(&self) -> &'static str {
         "cross_entropy_bwd_bwd"
+    }
+    fn costly(&self) -> bool {
+        true
     }
 
     fn eval(&self, x: &[&Tensor]) -> Result<Vec<Tensor>> {

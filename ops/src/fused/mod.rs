@@ -4,18 +4,21 @@
 mod attention;
 mod cross_entropy;
 mod linear;
+mod linear_cross_entropy;
 mod rms_norm;
 mod rope;
 mod sgd;
-mod swiglu;
+mod swiglu_mlp;
 
 pub use attention::swa_attention;
 pub use cross_entropy::cross_entropy;
 pub use linear::linear;
+pub use linear_cross_entropy::linear_cross_entropy;
+pub(crate) use linear_cross_entropy::linear_cross_entropy_above;
 pub use rms_norm::rms_norm;
 pub use rope::rope;
 pub use sgd::{dot, sgd_update};
-pub use swiglu::swiglu;
+pub use swiglu_mlp::swiglu_mlp;
 
 use autograd::At;
 
@@ -66,7 +69,7 @@ impl<const N: usize> Present<N> {
         (Present(ct.map(Option::is_some)), all)
     }
 
-    /// Those that are there, back in their places.
+    /// Those that are there, back in their places; what follows them in `rest` is ignored.
     fn spread<X: Clone>(&self, rest: &[X]) -> [Option<X>; N] {
         let mut rest = rest.iter();
         self.0
@@ -77,5 +80,10 @@ impl<const N: usize> Present<N> {
     fn select<X>(&self, all: impl IntoIterator<Item = X>) -> Vec<X> {
         let pairs = all.into_iter().zip(self.0);
         pairs.filter(|pair| pair.1).map(|pair| pair.0).collect()
+    }
+
+    /// How many are there.
+    fn count(&self) -> usize {
+        self.0.iter().filter(|there| **there).count()
     }
 }

@@ -89,6 +89,9 @@ impl Op<Tensor> for SwaAttention {
     fn name(&self) -> &'static str {
         "swa_attention"
     }
+    fn costly(&self) -> bool {
+        true
+    }
 
     /// o, and the cache lse [t, n].
     fn eval(&self, x: &[&Tensor]) -> Result<Vec<Tensor>> {
@@ -133,6 +136,9 @@ impl Op<Tensor> for SwaAttentionBwd {
     fn name(&self) -> &'static str {
         "swa_attention_bwd"
     }
+    fn costly(&self) -> bool {
+        true
+    }
 
     fn eval(&self, x: &[&Tensor]) -> Result<Vec<Tensor>> {
         let g = Geometry::of(self.name(), x, self.window)?;
@@ -174,6 +180,9 @@ const MEANING_BUDGET: usize = 2 << 30;
 impl Op<Tensor> for SwaAttentionBwdBwd {
     fn name(&self) -> &'static str {
         "swa_attention_bwd_bwd"
+    }
+    fn costly(&self) -> bool {
+        true
     }
 
     fn eval(&self, x: &[&Tensor]) -> Result<Vec<Tensor>> {
