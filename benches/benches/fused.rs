@@ -1,81 +1,93 @@
-//! Every fused op of the list at orders 0, 1 and 2, at the largest of its listed shapes, in f32: first compared
-//! with its meaning, then timed.
+//! Every case at orders 0, 1 and 2: checked, then timed. Criterion reports each; a table of all ends the run and lies as CSV in
+//! `target/tmp/fused.csv`.
 //!
-//! `cargo bench -p benches`, or `cargo bench -p benches -- attention` for some.
+//! `cargo bench -p benches`, or `cargo bench -p benches -- 'swa_attention.*order 2'` for some.
 
-use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
-use criterion::{Criterion, criterion_group, criterion_main};
-use ops::derived::relative_error;
-use ops::list::{Case, Function, cases};
-use ops::{DType, Tensor, Var, vjp};
+use benches::case::Case;
+use benches::cases::cases;
+use benches::check::check;
+use benches::level::{Level, Numbers};
+use benches::machine::{LARGE_COPY, Rates};
+use benches::table::{Row, csv, median, text};
+use criterion::Criterion;
 
-/// Results of `f`, of its vjp, or of the vjp of that, at fixed inputs and cotangents.
-fn run(f: &Function, inputs: &[Tensor], order: usize) -> Vec<Tensor> {
-    let cotangents = |y: &[Var]| -> Vec<Option<Var>> {
-        let like = |y: &Var| Some(Var::leaf(waves(y.value().shape())));
-        y.iter().map(like).collect()
-    };
-    let x: Vec<Var> = inputs.iter().map(|t| Var::leaf(t.clone())).collect();
-    let mut y = f(&x).expect("a listed case");
-    for _ in 0..order {
-        let ct = cotangents(&y);
-        let dx = vjp(&y, &ct, &x).expect("a rule for every level");
-        y = dx.into_iter().flatten().collect();
+/// Timed samples of each.
+const SAMPLES: usize = 10;
+
+fn main() {
+    let mut criterion = Criterion::default()
+        .sample_size(SAMPLES)
+        .warm_up_time(Duration::from_millis(200))
+        .measurement_time(Duration::from_millis(700))
+        .configure_from_args();
+    let mut rows = vec![];
+    for case in cases() {
+        rows.extend((0..3).filter_map(|order| time(&mut criterion, &case, order)));
     }
-    y.into_iter().map(Var::into_value).collect()
-}
-
-/// Numbers between -1 and 1 without a pattern that sums to zero.
-fn waves(shape: &[usize]) -> Tensor {
-    let len: usize = shape.iter().product();
-    let values: Vec<f64> = (0..len).map(|i| (1.0 + i as f64 * 0.7).sin()).collect();
-    Tensor::from_f64s(shape, DType::F32, &values).expect("as many numbers as elements")
-}
-
-/// The largest listed case of each op that has a meaning.
-fn largest() -> BTreeMap<&'static str, Case> {
-    let size = |case: &Case| {
-        case.shapes
-            .iter()
-            .map(|s| s.iter().product::<usize>())
-            .sum::<usize>()
-    };
-    let mut largest: BTreeMap<&'static str, Case> = BTreeMap::new();
-    for case in cases().into_iter().filter(|c| c.meaning.is_some()) {
-        let bigger = largest.get(case.op).is_none_or(|l| size(&case) > size(l));
-        if bigger {
-            largest.insert(case.op, case);
-        }
+    criterion.final_summary();
+    if !rows.is_empty() {
+        report(&rows);
     }
-    largest
 }
 
-fn fused(c: &mut Criterion) {
-    for (op, case) in largest() {
-        let inputs: Vec<Tensor> = case.shapes.iter().map(|s| waves(s)).collect();
-        let meaning = case.meaning.as_ref().expect("chosen for having one");
-        for order in 0..3 {
-            for (got, expected) in run(&case.f, &inputs, order)
-                .iter()
-                .zip(run(meaning, &inputs, order))
-            {
-                // f32 rounding over sums of a few hundred terms, amplified by two derivatives
-                let error = relative_error(got, &expected);
-                assert!(
-                    error < 1e-4,
-                    "{op} at order {order} is off by {error:e}: not timed"
-                );
+/// Checks and times one order of a case; `None` if the filter leaves it out, or for a mere test.
+fn time(criterion: &mut Criterion, case: &Case, order: usize) -> Option<Row> {
+    let mut ready: Option<(Level, Rates)> = None;
+    let mut times = vec![];
+    criterion.bench_function(&case.name(order), |b| {
+        let (level, _) = ready.get_or_insert_with(|| prepare(case, order));
+        b.iter_custom(|runs| {
+            let start = Instant::now();
+            for _ in 0..runs {
+                level.run().expect("it ran in the check");
             }
-            c.bench_function(&format!("{op} order {order}"), |b| {
-                b.iter(|| run(&case.f, &inputs, order))
-            });
-            c.bench_function(&format!("{op} order {order} meaning"), |b| {
-                b.iter(|| run(meaning, &inputs, order))
-            });
-        }
-    }
+            let took = start.elapsed();
+            times.push(took.as_secs_f64() / runs as f64);
+            took
+        });
+    });
+    let (_, machine) = ready?;
+    // the samples come after the runs that warm up; a test runs once
+    let samples = times.split_off(times.len().checked_sub(SAMPLES)?);
+    Some(Row {
+        op: case.op,
+        what: case.what.clone(),
+        order,
+        seconds: median(samples),
+        cost: case.cost(order),
+        machine,
+    })
 }
 
-criterion_group!(benches, fused);
-criterion_main!(benches);
+fn prepare(case: &Case, order: usize) -> (Level<'_>, Rates) {
+    if let Err(e) = check(case, order) {
+        panic!("{e}: not timed");
+    }
+    let numbers = Numbers::of(case).expect("it ran in the check");
+    let level = Level::new(&case.f, &numbers, order).expect("it ran in the check");
+    let rates = Rates::measure(case.cost(order).bytes).expect("a product of two squares");
+    (level, rates)
+}
+
+fn report(rows: &[Row]) {
+    let product = median(rows.iter().map(|r| r.machine.product).collect());
+    let copy = Rates::measure(LARGE_COPY)
+        .expect("a product of two squares")
+        .copy;
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    println!("{}", text(rows));
+    println!(
+        "{threads} threads. A 1024-cube product: {:.0} GFLOP/s (median over the run). A copy out of memory: {:.1} GB/s; \
+         \"of copy\" is of a copy that moves as many bytes as the row.",
+        product / 1e9,
+        copy / 1e9,
+    );
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join("fused.csv");
+    match std::fs::write(&path, csv(rows)) {
+        Ok(()) => println!("{}", path.display()),
+        Err(e) => eprintln!("error: {}: cannot be written: {e}", path.display()),
+    }
+}

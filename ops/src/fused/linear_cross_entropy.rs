@@ -139,6 +139,7 @@ impl Op<Tensor> for LinearCrossEntropy {
     fn name(&self) -> &'static str {
         "linear_cross_entropy"
     }
+
     fn costly(&self) -> bool {
         true
     }
@@ -250,6 +251,10 @@ const BWD: &str = "linear_cross_entropy_bwd";
 impl Op<Tensor> for Bwd {
     fn name(&self) -> &'static str {
         BWD
+    }
+
+    fn costly(&self) -> bool {
+        true
     }
 
     fn eval(&self, x: &[&Tensor]) -> Result<Vec<Tensor>> {
@@ -373,6 +378,10 @@ const BWD_BWD: &str = "linear_cross_entropy_bwd_bwd";
 impl Op<Tensor> for BwdBwd {
     fn name(&self) -> &'static str {
         BWD_BWD
+    }
+
+    fn costly(&self) -> bool {
+        true
     }
 
     fn eval(&self, x: &[&Tensor]) -> Result<Vec<Tensor>> {

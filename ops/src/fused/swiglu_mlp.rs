@@ -183,6 +183,7 @@ impl Op<Tensor> for SwigluMlp {
     fn name(&self) -> &'static str {
         "swiglu_mlp"
     }
+
     fn costly(&self) -> bool {
         true
     }
@@ -248,6 +249,10 @@ const BWD: &str = "swiglu_mlp_bwd";
 impl Op<Tensor> for SwigluMlpBwd {
     fn name(&self) -> &'static str {
         BWD
+    }
+
+    fn costly(&self) -> bool {
+        true
     }
 
     fn eval(&self, x: &[&Tensor]) -> Result<Vec<Tensor>> {
@@ -385,6 +390,10 @@ const BWD_BWD: &str = "swiglu_mlp_bwd_bwd";
 impl Op<Tensor> for SwigluMlpBwdBwd {
     fn name(&self) -> &'static str {
         BWD_BWD
+    }
+
+    fn costly(&self) -> bool {
+        true
     }
 
     fn eval(&self, x: &[&Tensor]) -> Result<Vec<Tensor>> {

@@ -31,7 +31,7 @@ pub enum Command {
     Eval(crate::eval::Eval),
     /// Read a prompt, learning from it, and write on
     Generate(crate::generate::Generate),
-    /// Time training steps
+    /// Time training steps, here and in other frameworks
     #[command(subcommand)]
     Bench(crate::bench::Bench),
     /// Write losses, meta-gradient and final fast weights of a sequence, to compare with another implementation
@@ -68,8 +68,13 @@ impl Machine {
     pub fn threads(&self) -> usize {
         let Device::Cpu = self.device;
         match self.threads {
-            0 => std::thread::available_parallelism().map_or(1, usize::from),
+            0 => cores(),
             n => n,
         }
     }
+}
+
+/// Cores this program may use.
+pub fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }

@@ -201,7 +201,7 @@ impl Train {
         // without a handler Ctrl-C ends the program at once, as everywhere; the last save stays
         let _ = ctrlc::set_handler(move || {
             if flag.swap(true, Ordering::SeqCst) {
-                std::process::exit(130);
+                std::process::exit(crate::INTERRUPTED.into());
             }
             eprintln!("\nfinishing this step, then saving (once more to stop at once)");
         });

@@ -225,7 +225,15 @@ fn signal(child: &Child, name: &str) {
 #[test]
 fn help() {
     let place = Place::new();
-    for command in ["", "train", "eval", "generate", "grad", "bench step"] {
+    for command in [
+        "",
+        "train",
+        "eval",
+        "generate",
+        "grad",
+        "bench step",
+        "bench peers",
+    ] {
         let help = place.succeeds(&format!("{command} --help"));
         assert!(help.contains("Example"), "{command}: {help}");
         assert!(help.contains("ttt "), "{command}: {help}");
@@ -246,6 +254,7 @@ fn wrong_usage() {
     place.refuses("train --resume run --run other", &["--resume", "--run"]);
     place.refuses("grad --model m", &["--tokens", "--out"]);
     place.refuses("eval", &["--model"]);
+    place.refuses("bench peers", &["--model", "--tokens"]);
     for command in [
         "train",
         "eval --model m",
@@ -703,6 +712,148 @@ fn bench_step() {
     assert!(flops("step_flops") > flops("static_step_flops"));
     place.fails(&format!("{line} --repeat 0"), &["repeat = 0"]);
     place.fails(&format!("{line} --dtype f16"), &["dtype = f16"]);
+}
+
+const PEERS: &str = "bench peers --repeat 1 --model oracle/one_fast_block \
+                     --tokens oracle/one_fast_block/tokens.safetensors";
+
+/// False, with a word on why, where no scripts can run.
+fn has_python() -> bool {
+    let found = Command::new("python3").arg("--version").output().is_ok();
+    if !found {
+        println!("skipped: python3 is not on the PATH");
+    }
+    found
+}
+
+#[test]
+fn bench_peers_says_who_is_absent() {
+    let place = Place::new();
+    fs::create_dir(place.path("empty")).expect("made");
+    fs::create_dir(place.path("scripts")).expect("made");
+    place.write("scripts/torch_ttt.py", "");
+    let says = |line: &str, words: &[&str]| {
+        let out = place.succeeds(line);
+        assert!(out.contains("ours"), "{out}");
+        for word in words {
+            assert!(out.contains(word), "{word:?} in {out}");
+        }
+    };
+    says(
+        PEERS,
+        &[
+            "pytorch absent: give the folder of torch_ttt.py with --scripts",
+            "jax absent: give the folder of ttt_e2e_oracle.py with --scripts",
+        ],
+    );
+    says(
+        &format!("{PEERS} --scripts empty"),
+        &["pytorch absent: no torch_ttt.py in empty"],
+    );
+    // a PATH without Python
+    let mut command = place.ttt(&format!("{PEERS} --scripts scripts --json"));
+    let output = command.env("PATH", place.path("empty")).output();
+    let output = output.expect("the program starts");
+    let report: Value = serde_json::from_slice(&output.stdout).expect("one JSON object");
+    for step in ["training_step", "static_step"] {
+        let outcome = &report["peers"][0][step];
+        assert_eq!(outcome["outcome"], "absent", "{report}");
+        assert_eq!(outcome["reason"], "python3 is not on the PATH", "{report}");
+    }
+}
+
+#[test]
+fn bench_peers_compares() {
+    if !has_python() {
+        return;
+    }
+    let place = Place::new();
+    for folder in ["a", "b"] {
+        fs::create_dir(place.path(folder)).expect("made");
+    }
+    // checks how it is called; slower than anything, and twice as slow when it trains
+    let fake = "import json, os, sys
+model, tokens_option, tokens, time_option, time, *rest = sys.argv[1:]
+assert (tokens_option, time_option, time) == ('--tokens', '--time', '1'), sys.argv
+assert os.path.exists(model + '/config.json') and os.path.exists(tokens)
+assert rest in ([], ['--static']), rest
+print('loss 1.0')
+print(json.dumps({'step_s_median': 500.0 if rest else 1000.0, 'rss_gb': 5000.0}))
+";
+    place.write("a/torch_ttt.py", fake);
+    place.write("b/ttt_e2e_oracle.py", "import no_such_module\n");
+    let line = format!("{PEERS} --scripts a --scripts b");
+    let out = place.succeeds(&format!("{line} --json"));
+    let report: Value = serde_json::from_str(&out).expect("one JSON object");
+    let ours = &report["ours"];
+    let number = |x: &Value| x.as_f64().unwrap_or_else(|| panic!("{x} in {report}"));
+    let [torch, jax] = [&report["peers"][0], &report["peers"][1]];
+    for (step, mine, theirs) in [
+        ("training_step", "step_s", 1000.0),
+        ("static_step", "static_step_s", 500.0),
+    ] {
+        let mine = number(&ours[mine]);
+        assert!(mine > 0.0, "{report}");
+        let ratio = number(&torch[step]["ratio"]);
+        assert!((ratio * mine / theirs - 1.0).abs() < 1e-6, "{report}");
+        assert_eq!(torch[step]["peak_rss_gb"], 5000.0, "{report}");
+        assert_eq!(jax[step]["outcome"], "absent", "{report}");
+        let reason = jax[step]["reason"].as_str().expect("text");
+        assert!(reason.contains("no_such_module"), "{report}");
+    }
+    for when in ["before", "after"] {
+        assert!(number(&ours[when]["step_s_median"]) > 0.0, "{report}");
+    }
+    assert!(number(&ours["step_drift"]) > 0.0, "{report}");
+
+    // one that fails when it trains, and one that prints something else
+    let fails = "import sys\nif '--static' not in sys.argv: raise ValueError('too long')\n";
+    place.write("a/torch_ttt.py", format!("{fails}{fake}"));
+    place.write("b/ttt_e2e_oracle.py", "print('{}')\n");
+    let out = place.succeeds(&line);
+    for words in [
+        "pytorch, training step, failed: ValueError: too long",
+        "500000.0 ms",
+        "jax failed: its output has no line of JSON",
+        "drifted by",
+    ] {
+        assert!(out.contains(words), "{words:?} in {out}");
+    }
+}
+
+#[test]
+fn bench_peers_names_what_is_wrong() {
+    let place = Place::new();
+    place.fails(
+        &format!("{PEERS} --scripts nowhere"),
+        &["nowhere", "--scripts"],
+    );
+    let line = "bench peers --tokens t";
+    place.fails(&format!("{line} --model m"), &["m", "cannot be read"]);
+    place.fails(&format!("{line} --model m --repeat 0"), &["repeat = 0"]);
+}
+
+#[test]
+fn bench_peers_stops_its_child() {
+    if !has_python() {
+        return;
+    }
+    let place = Place::new();
+    fs::create_dir(place.path("scripts")).expect("made");
+    let sleeper = "import os, time
+open('started', 'w').write(str(os.getpid()))
+os.rename('started', 'pid')
+time.sleep(600)
+";
+    place.write("scripts/torch_ttt.py", sleeper);
+    let mut child = start(&mut place.ttt(&format!("{PEERS} --scripts scripts")));
+    wait_until("no peer", || place.path("pid").exists());
+    signal(&child, "-INT");
+    let status = child.wait().expect("a child");
+    assert_eq!(status.code(), Some(INTERRUPTED));
+    let pid = String::from_utf8(place.read("pid")).expect("a number");
+    let alive = Command::new("kill").args(["-0", &pid]).output();
+    assert!(!alive.expect("kill").status.success(), "{pid} still runs");
 }
 
 // ---- ends that come too early
