@@ -320,7 +320,7 @@ impl Suffix {
         Ok((linear(&x, &self.head)?, next))
     }
 
-    /// Negative log-likelihoods [t] of `targets` after x [t, d] under fast weights, and the caches for what comes next.
+    /// Negative log-likelihoods `[t]` of `targets` after x [t, d] under fast weights, and the caches for what comes next.
     pub fn losses(
         &self,
         x: &Var,

@@ -16,7 +16,7 @@ fn split(q: &Tensor, k: &Tensor, v: &Tensor) -> Vec<Tensor> {
     let rows = |x: &Tensor, start, end| x.rows(start, end).expect("rows");
     let [cached, current] =
         [(0, end - t), (end - t, end)].map(|(start, end)| [k, v].map(|x| rows(x, start, end)));
-    [&[q.clone()], &cached[..], &current[..]].concat()
+    [std::slice::from_ref(q), &cached[..], &current[..]].concat()
 }
 
 /// `x` with rows `rows` multiplied by -1000.
