@@ -80,7 +80,8 @@ pub struct Plan {
     pub steps: Vec<Level>,
     /// r: mini-batches per run; with 1 every W_i is kept.
     pub segment: usize,
-    /// What the tape is expected to take at its largest, in bytes.
+    /// What a sequence is expected to take at its largest: its tape, cotangents and gradients, without the weights themselves and
+    /// without the free buffers that wait for reuse (about a tenth more).
     pub bytes: Bytes,
 }
 
@@ -98,8 +99,8 @@ struct Unit {
     cheap: f64,
 }
 
-/// Cheap ops move memory: per element of what is computed again, this many FLOPs of products could have been done instead
-/// (measured on the bench model: `benches/record`).
+/// Cheap ops move memory: per element of what is computed again, about this many FLOPs of products could have been done
+/// instead. Only the order of the steps down depends on it.
 const FLOPS_PER_ELEMENT: f64 = 60.0;
 
 impl Plan {
@@ -187,7 +188,7 @@ impl Plan {
 struct Sizes {
     block: Unit,
     step: Unit,
-    /// Embeddings, the suffix's inputs and their cotangents.
+    /// Embeddings, the suffix's inputs and their cotangents, gradients, and what is there while one unit is swept.
     base: f64,
     /// The weights and keys that one mini-batch hands to the next.
     state: f64,
@@ -246,10 +247,21 @@ impl Sizes {
                     + 4.0 * d * v),
             cheap: b_ * cheap([step, step_costly]),
         };
+        // what is there while a unit is swept: cotangents and scratch, about twice the tape of a block; gradients of all
+        // parameters; rows that wait in sums of thin products, those of the suffix
+        let per_block = 2.0 * d * (a + e) + 3.0 * d * f;
+        let blocks = c.num_hidden_layers as f64;
+        let parameters = size * (blocks * per_block + weights + 2.0 * d * v);
+        let widths = fast * 6.0 * (d + f) + later * 4.0 * (d + a.max(e)) + d + v;
+        let waiting = if learns && b <= 512 {
+            size * 2048.0 * widths
+        } else {
+            0.0
+        };
         Sizes {
+            base: size * t_ * 4.0 * d + 2.0 * block.everything + parameters + waiting,
             block,
             step,
-            base: size * t_ * 4.0 * d,
             state,
         }
     }
