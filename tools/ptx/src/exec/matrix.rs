@@ -29,11 +29,23 @@ pub(super) fn multiply(warp: &mut Warp, env: &mut Env, mma: &Mma, pc: usize, mas
     if mma.result == Accumulator::S32 {
         multiply_whole(&mut warp.registers, mma);
     } else {
-        let arch = pulp::Arch::new();
-        arch.dispatch(
-            #[inline(always)]
-            || multiply_float(&mut warp.registers, mma),
-        );
+        let registers = &mut warp.registers;
+        pulp::Arch::new().dispatch(MultiplyFloat { registers, mma });
+    }
+}
+
+/// A closure would be too large to be inlined where the vector instructions are.
+struct MultiplyFloat<'m> {
+    registers: &'m mut Registers,
+    mma: &'m Mma,
+}
+
+impl pulp::NullaryFnOnce for MultiplyFloat<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        multiply_float(self.registers, self.mma);
     }
 }
 
