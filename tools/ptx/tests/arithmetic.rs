@@ -38,6 +38,8 @@ fn check(body: &str, f: impl Fn(u32, u32) -> u32) {
             .iter()
             .flat_map(|a| edges.iter().map(move |b| (*a, *b))),
     );
+    // whole warps
+    pairs.resize(160, (0, 0));
     for ((a, b), got) in pairs.iter().zip(words(body, &pairs)) {
         assert_eq!(got, f(*a, *b), "{body} of {a:#x}, {b:#x}");
     }
@@ -115,4 +117,12 @@ fn lanes_that_part_meet_again() {
         let n = a & 15;
         n.div_ceil(2) * 100 + n / 2
     });
+}
+
+#[test]
+fn votes_and_shuffles() {
+    check(
+        "vote.sync.ballot.b32 %r3, 1, 0xffffffff; shfl.sync.bfly.b32 %r4, %r1, 1, 31, 0xffffffff; shfl.sync.bfly.b32 %r3, %r4, 1, 31, 0xffffffff;",
+        |a, _| a,
+    );
 }
