@@ -1,0 +1,411 @@
+//! A kernel and the functions it calls, in one program.
+
+use std::collections::HashMap;
+
+use super::line::Line;
+use super::symbols::{Scopes, Symbol};
+use super::{bits, control, convert, float, integer, matrix, memory, moves, narrow, warp};
+use crate::counters::Class;
+use crate::error::{Error, Result};
+use crate::exec::registers::Bank;
+use crate::flow;
+use crate::program::{Action, Fill, Guard, Inst, NOWHERE, Param, Program, Register, SHARED_START};
+use crate::text::ast::{Function, Instruction, Module, Statement, Variable};
+use crate::types::{Space, Type};
+
+pub(super) struct Decoder<'m> {
+    pub module: &'m Module,
+    pub program: Program,
+    pub scopes: Scopes,
+    constants: HashMap<(Bank, Fill), usize>,
+    /// Functions called so far, with their parameters and results in local memory.
+    pub functions: Vec<Called<'m>>,
+    /// Calls: instruction, index of the function.
+    pub calls: Vec<(usize, usize)>,
+    /// Predicate that holds the carry flag.
+    carry: Option<usize>,
+}
+
+/// A device function and where its parameters live.
+pub(super) struct Called<'m> {
+    pub function: &'m Function,
+    pub params: Vec<u64>,
+    pub returns: Vec<u64>,
+    start: u32,
+    /// Functions that it calls.
+    calls: Vec<usize>,
+}
+
+/// Decodes the kernel `name` of a module.
+pub(crate) fn decode(module: &Module, name: &str) -> Result<Program> {
+    let mut candidates = module.functions.iter();
+    let Some(entry) = candidates.find(|f| f.entry && f.name == name && f.body.is_some()) else {
+        return Err(Error::Missing {
+            what: "kernel",
+            name: name.into(),
+        });
+    };
+    let mut decoder = Decoder {
+        module,
+        program: Program {
+            name: name.into(),
+            threads: entry.threads,
+            shared_end: SHARED_START,
+            granule: 16,
+            ..Program::default()
+        },
+        scopes: Scopes::new(),
+        constants: HashMap::new(),
+        functions: vec![],
+        calls: vec![],
+        carry: None,
+    };
+    decoder.module_scope(entry);
+    decoder.parameters(entry);
+    let mut ranges = vec![decoder.body(entry)?];
+    let mut done = 0;
+    while done < decoder.functions.len() {
+        let first_call = decoder.calls.len();
+        let start = decoder.program.code.len() as u32;
+        let function = decoder.functions[done].function;
+        decoder.functions[done].start = start;
+        ranges.push(decoder.called(done)?);
+        let calls = decoder.calls[first_call..]
+            .iter()
+            .map(|call| call.1)
+            .collect();
+        decoder.functions[done].calls = calls;
+        decoder.no_recursion(done, function.line)?;
+        done += 1;
+    }
+    decoder.link();
+    for (from, to) in ranges {
+        flow::meeting_points(&mut decoder.program.code[from..to], from);
+    }
+    Ok(decoder.program)
+}
+
+impl<'m> Decoder<'m> {
+    /// Variables of the module. Dynamic shared memory starts where static memory ends, so it is placed last.
+    fn module_scope(&mut self, entry: &Function) {
+        let module = self.module;
+        for (index, variable) in module.variables.iter().enumerate() {
+            match variable.space {
+                Space::Shared if !variable.unsized_array => self.shared(variable),
+                Space::Shared => {}
+                _ => self
+                    .scopes
+                    .declare_symbol(&variable.name, Symbol::Variable(index)),
+            }
+        }
+        // variables inside of bodies are placed before dynamic memory too
+        let mut dynamic: Vec<&Variable> = vec![];
+        let bodies = module
+            .functions
+            .iter()
+            .filter(|f| !f.entry || f.name == entry.name);
+        for statement in bodies.filter_map(|f| f.body.as_ref()).flatten() {
+            if let Statement::Variable(variable) = statement
+                && variable.space == Space::Shared
+                && !variable.unsized_array
+            {
+                self.shared(variable);
+            }
+        }
+        dynamic.extend(
+            module
+                .variables
+                .iter()
+                .filter(|v| v.space == Space::Shared && v.unsized_array),
+        );
+        let align = dynamic.iter().map(|v| v.align).max().unwrap_or(1).max(16);
+        let end = self.program.shared_end.next_multiple_of(align);
+        if !dynamic.is_empty() {
+            self.program.shared_end = end;
+        }
+        for variable in dynamic {
+            self.scopes
+                .declare_symbol(&variable.name, Symbol::Shared(end));
+        }
+    }
+
+    fn shared(&mut self, variable: &Variable) {
+        let at = self.program.shared_end.next_multiple_of(variable.align);
+        self.program.shared_end = at.saturating_add(variable.size);
+        self.scopes
+            .declare_symbol(&variable.name, Symbol::Shared(at));
+    }
+
+    pub fn local(&mut self, size: u64, align: u64) -> u64 {
+        let at = self.program.local_bytes.next_multiple_of(align.max(1));
+        self.program.local_bytes = at.saturating_add(size);
+        at
+    }
+
+    fn parameters(&mut self, entry: &Function) {
+        let mut offset = 0u64;
+        for variable in &entry.params {
+            offset = offset.next_multiple_of(variable.align);
+            self.scopes
+                .declare_symbol(&variable.name, Symbol::Param(offset));
+            self.program.params.push(Param {
+                name: variable.name.clone(),
+                offset: offset as usize,
+                bytes: variable.size as usize,
+            });
+            offset = offset.saturating_add(variable.size);
+        }
+        self.program.param_bytes = offset as usize;
+    }
+
+    /// Index of a function that is called.
+    pub fn function(&mut self, name: &str, line: u32) -> Result<usize> {
+        if let Some(known) = self.functions.iter().position(|f| f.function.name == name) {
+            return Ok(known);
+        }
+        let module = self.module;
+        let mut candidates = module
+            .functions
+            .iter()
+            .filter(|f| !f.entry && f.name == name);
+        let Some(function) = candidates.find(|f| f.body.is_some()) else {
+            return Err(Error::at(
+                line,
+                format!("the function {name} has no body here"),
+            ));
+        };
+        let place = |d: &mut Self, list: &[Variable]| -> Vec<u64> {
+            list.iter().map(|v| d.local(v.size, v.align)).collect()
+        };
+        let (params, returns) = (
+            place(self, &function.params),
+            place(self, &function.returns),
+        );
+        self.functions.push(Called {
+            function,
+            params,
+            returns,
+            start: 0,
+            calls: vec![],
+        });
+        Ok(self.functions.len() - 1)
+    }
+
+    fn called(&mut self, index: usize) -> Result<(usize, usize)> {
+        let Called {
+            function,
+            params,
+            returns,
+            ..
+        } = &self.functions[index];
+        let function = *function;
+        let named = function
+            .params
+            .iter()
+            .zip(params)
+            .chain(function.returns.iter().zip(returns));
+        let named: Vec<(String, u64)> = named.map(|(v, at)| (v.name.clone(), *at)).collect();
+        self.scopes.open();
+        for (name, at) in named {
+            self.scopes.declare_symbol(&name, Symbol::CallParam(at));
+        }
+        let range = self.body(function)?;
+        self.scopes.close();
+        Ok(range)
+    }
+
+    /// Registers and local variables have one place per function, so a function may not call itself.
+    fn no_recursion(&self, from: usize, line: u32) -> Result<()> {
+        let mut reached = vec![false; self.functions.len()];
+        let mut left = self.functions[from].calls.clone();
+        while let Some(next) = left.pop() {
+            if next == from {
+                let name = &self.functions[from].function.name;
+                return Err(Error::at(
+                    line,
+                    format!("{name} calls itself, which is not supported"),
+                ));
+            }
+            if !std::mem::replace(&mut reached[next], true) {
+                left.extend(&self.functions[next].calls);
+            }
+        }
+        Ok(())
+    }
+
+    fn body(&mut self, function: &'m Function) -> Result<(usize, usize)> {
+        let from = self.program.code.len();
+        self.scopes.open();
+        for statement in function.body.as_ref().expect("a function with a body") {
+            self.statement(statement)?;
+        }
+        self.close_scope();
+        self.scopes.check_labels()?;
+        // a body may end without ret
+        self.program.code.push(Inst {
+            action: Action::Return,
+            guard: None,
+            class: Class::Control,
+            line: function.line,
+            source: None,
+            meet: NOWHERE,
+        });
+        Ok((from, self.program.code.len()))
+    }
+
+    fn close_scope(&mut self) {
+        for (at, position, target) in self.scopes.close() {
+            match &mut self.program.code[at].action {
+                Action::Branch(to) => *to = target,
+                Action::BranchIndexed(_, targets) => targets[position] = target,
+                _ => unreachable!("only branches have labels"),
+            }
+        }
+    }
+
+    fn statement(&mut self, statement: &'m Statement) -> Result<()> {
+        match statement {
+            Statement::Open => self.scopes.open(),
+            Statement::Close => self.close_scope(),
+            Statement::Label(name) => {
+                let at = self.program.code.len() as u32;
+                self.scopes.declare_label(name, at);
+            }
+            Statement::Targets(name, labels) => self.scopes.declare_targets(name, labels),
+            Statement::Registers(ty, names) => self.registers(*ty, names)?,
+            Statement::Variable(variable) => match variable.space {
+                Space::Shared if variable.unsized_array => {
+                    let message = "dynamic shared memory belongs before the kernel";
+                    return Err(Error::at(variable.line, message));
+                }
+                Space::Shared => {}
+                Space::Local => {
+                    let at = self.local(variable.size, variable.align);
+                    self.scopes
+                        .declare_symbol(&variable.name, Symbol::Local(at));
+                }
+                Space::Param => {
+                    let at = self.local(variable.size, variable.align);
+                    self.scopes
+                        .declare_symbol(&variable.name, Symbol::CallParam(at));
+                }
+                _ => {
+                    let message = "variables of this space are not known inside of a function";
+                    return Err(Error::at(variable.line, message));
+                }
+            },
+            Statement::Instruction(instruction) => self.instruction(instruction)?,
+        }
+        Ok(())
+    }
+
+    fn registers(&mut self, ty: Type, names: &[(String, Option<u32>)]) -> Result<()> {
+        let bank = match ty.bits() {
+            1 => Bank::Predicate,
+            8 | 16 | 32 => Bank::Word,
+            64 => Bank::Double,
+            bits => {
+                let message = format!("registers of {bits} bits are not known");
+                return Err(Error::at(0, message));
+            }
+        };
+        for (name, count) in names {
+            let register = Register {
+                bank,
+                slot: *self.bank(bank),
+                bits: ty.bits(),
+            };
+            *self.bank(bank) += count.unwrap_or(1) as usize;
+            match count {
+                Some(count) => self.scopes.declare_range(name, register, *count),
+                None => self.scopes.declare_register(name, register),
+            }
+        }
+        Ok(())
+    }
+
+    fn bank(&mut self, bank: Bank) -> &mut usize {
+        match bank {
+            Bank::Predicate => &mut self.program.predicates,
+            Bank::Word => &mut self.program.words,
+            Bank::Double => &mut self.program.doubles,
+        }
+    }
+
+    /// A register of its own.
+    pub fn fresh(&mut self, bank: Bank) -> usize {
+        let slots = self.bank(bank);
+        *slots += 1;
+        *slots - 1
+    }
+
+    /// The register that always holds a value.
+    pub fn constant(&mut self, bank: Bank, fill: Fill) -> usize {
+        if let Some(slot) = self.constants.get(&(bank, fill)) {
+            return *slot;
+        }
+        let slot = self.fresh(bank);
+        self.constants.insert((bank, fill), slot);
+        self.program.fills.push((bank, slot, fill));
+        slot
+    }
+
+    pub fn carry(&mut self) -> usize {
+        if self.carry.is_none() {
+            self.carry = Some(self.fresh(Bank::Predicate));
+        }
+        self.carry.expect("set above")
+    }
+
+    fn instruction(&mut self, instruction: &'m Instruction) -> Result<()> {
+        let guard = match &instruction.guard {
+            None => None,
+            Some((name, negated)) => match self.scopes.register(name) {
+                Some(r) if r.bank == Bank::Predicate => Some(Guard {
+                    predicate: r.slot,
+                    negated: *negated,
+                }),
+                _ => {
+                    let message = format!("{name} is not a predicate");
+                    return Err(Error::at(instruction.line, message));
+                }
+            },
+        };
+        let mut line = Line::new(self, instruction);
+        let groups = [
+            integer::decode,
+            bits::decode,
+            float::decode,
+            narrow::decode,
+            convert::decode,
+            moves::decode,
+            memory::decode,
+            control::decode,
+            warp::decode,
+            matrix::decode,
+        ];
+        for group in groups {
+            if let Some((action, class)) = group(&mut line)? {
+                self.program.code.push(Inst {
+                    action,
+                    guard,
+                    class,
+                    line: instruction.line,
+                    source: instruction.source,
+                    meet: NOWHERE,
+                });
+                return Ok(());
+            }
+        }
+        line.error("this instruction is not known")
+    }
+
+    fn link(&mut self) {
+        for (at, function) in &self.calls {
+            let start = self.functions[*function].start;
+            if let Action::Call { target, .. } = &mut self.program.code[*at].action {
+                *target = start;
+            }
+        }
+    }
+}

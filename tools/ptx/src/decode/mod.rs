@@ -1,0 +1,20 @@
+//! Syntax trees to programs: names become slots, each opcode becomes an action that is specialised for its types and
+//! suffixes. An opcode or suffix nobody claims is an error.
+
+mod bits;
+mod control;
+mod convert;
+mod decoder;
+mod float;
+mod integer;
+mod line;
+mod matrix;
+mod memory;
+mod moves;
+mod narrow;
+pub(crate) mod rounding;
+mod symbols;
+mod warp;
+
+pub(crate) use convert::sign_extend;
+pub(crate) use decoder::decode;

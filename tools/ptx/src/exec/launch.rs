@@ -1,0 +1,414 @@
+//! A launch: what it is given, how its blocks are spread over threads, what it reports.
+
+use std::collections::{BTreeMap, HashMap};
+
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use super::block::{self, Findings, source_line};
+use crate::counters::{Counters, LineWork, Work};
+use crate::device::Device;
+use crate::error::{Error, Result};
+use crate::finding::{Finding, Kind, Severity, SourceLine};
+use crate::module::Kernel;
+use crate::program::{Program, SHARED_START};
+use crate::text::ast::Threads;
+
+/// Shared memory of a block: what Hopper has, the kilobyte below the first variable left out.
+const SHARED_LIMIT: u64 = 227 << 10;
+/// Blocks after which a launch stops if one of them cannot go on.
+const BATCH: u64 = 256;
+
+/// Shape of a launch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Launch {
+    /// Blocks in x, y and z.
+    pub grid: [u32; 3],
+    /// Threads per block in x, y and z; at most 1024 together.
+    pub block: [u32; 3],
+    /// Bytes of dynamic shared memory.
+    pub dynamic_shared: u32,
+}
+
+impl Launch {
+    /// A launch in one dimension without dynamic shared memory.
+    pub fn linear(blocks: u32, threads: u32) -> Self {
+        Launch {
+            grid: [blocks, 1, 1],
+            block: [threads, 1, 1],
+            dynamic_shared: 0,
+        }
+    }
+}
+
+/// When asynchronous copies write.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Asynchrony {
+    /// When they are waited for, as late as a device may do it.
+    #[default]
+    Late,
+    /// At once, as early as a device may do it.
+    Early,
+}
+
+/// How to run a launch.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options {
+    /// Look for races, uninitialised reads and copies in flight. Bounds and alignment are always checked.
+    pub checks: bool,
+    /// Count sectors and wavefronts. Instructions are always counted.
+    pub counters: bool,
+    /// When asynchronous copies write.
+    pub asynchrony: Asynchrony,
+    /// A warp that runs more is stopped with a finding.
+    pub instructions_per_warp: u64,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            checks: true,
+            counters: true,
+            asynchrony: Asynchrony::Late,
+            instructions_per_warp: 1 << 32,
+        }
+    }
+}
+
+/// One argument of a kernel: its bytes as they lie in memory.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Arg(Vec<u8>);
+
+impl Arg {
+    /// A structure.
+    pub fn bytes(bytes: impl Into<Vec<u8>>) -> Self {
+        Arg(bytes.into())
+    }
+}
+
+macro_rules! arg_from {
+    ($($ty:ty),*) => {
+        $(impl From<$ty> for Arg {
+            fn from(value: $ty) -> Self {
+                Arg(value.to_le_bytes().to_vec())
+            }
+        })*
+    };
+}
+
+arg_from!(u8, i8, u16, i16, u32, i32, u64, i64, f32, f64);
+
+/// What a launch showed.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Report {
+    /// Name of the kernel.
+    pub kernel: String,
+    /// Findings, by line.
+    pub findings: Vec<Finding>,
+    /// What was done.
+    pub counters: Counters,
+}
+
+impl Report {
+    /// Findings that are errors.
+    pub fn errors(&self) -> impl Iterator<Item = &Finding> {
+        self.findings
+            .iter()
+            .filter(|finding| finding.severity == Severity::Error)
+    }
+}
+
+/// What stays the same throughout a launch.
+pub(super) struct Setting<'l> {
+    pub program: &'l Program,
+    pub device: &'l Device,
+    pub launch: Launch,
+    pub options: Options,
+    /// Bytes of the arguments.
+    pub params: Vec<u8>,
+    /// Addresses of the variables of the module.
+    pub variables: Vec<u64>,
+    /// Number of the launch.
+    pub tag: u64,
+    files: &'l BTreeMap<u32, String>,
+}
+
+impl Setting<'_> {
+    pub fn warps(&self) -> usize {
+        self.launch.block.iter().product::<u32>().div_ceil(32) as usize
+    }
+
+    pub fn source(&self, source: Option<(u32, u32)>) -> Option<SourceLine> {
+        source_line(self.files, source)
+    }
+
+    /// Coordinates of a block.
+    pub fn coordinates(&self, block: u64) -> [u32; 3] {
+        let [x, y, _] = self.launch.grid.map(u64::from);
+        [block % x, block / x % y, block / (x * y)].map(|c| c as u32)
+    }
+}
+
+/// Which blocks are ordered behind which, by the atomics and flags they use. It is taken for granted that such an
+/// access publishes all that its block did before.
+#[derive(Default)]
+pub(super) struct Order {
+    time: u64,
+    published: HashMap<u64, u64>,
+    /// When the block that runs last saw what others published.
+    acquired: u64,
+}
+
+impl Order {
+    pub fn meet(&mut self, block: u64) {
+        self.time += 1;
+        self.published.insert(block, self.time);
+        self.acquired = self.time;
+    }
+
+    /// True if the running block is behind what `block` (None: several) did.
+    pub fn ordered(&self, block: Option<u64>) -> bool {
+        match block {
+            Some(block) => self
+                .published
+                .get(&block)
+                .is_some_and(|t| *t <= self.acquired),
+            None => self.acquired > 0,
+        }
+    }
+}
+
+/// Findings of all blocks: the first of each kind and instruction, in the order of blocks.
+type Merged = BTreeMap<(usize, Kind), (u64, Finding)>;
+
+#[derive(Default)]
+struct Outcome {
+    work: Vec<Work>,
+    findings: Merged,
+    stopped: bool,
+}
+
+impl Outcome {
+    fn block(number: u64, work: Vec<Work>, findings: Findings) -> Self {
+        let stops = |kind| {
+            matches!(
+                kind,
+                Kind::Trap | Kind::Deadlock | Kind::Runaway | Kind::BarrierDivergence
+            )
+        };
+        let stopped = findings.list.iter().any(|(_, finding)| stops(finding.kind));
+        let keyed = findings.list.into_iter();
+        let keyed = keyed.map(|(pc, finding)| ((pc, finding.kind), (number, finding)));
+        Outcome {
+            work,
+            findings: keyed.collect(),
+            stopped,
+        }
+    }
+
+    fn merge(mut self, other: Outcome) -> Self {
+        self.stopped |= other.stopped;
+        if self.work.is_empty() {
+            self.work = other.work;
+        } else {
+            self.work
+                .iter_mut()
+                .zip(&other.work)
+                .for_each(|(a, b)| a.add(b));
+        }
+        for (key, (block, mut finding)) in other.findings {
+            match self.findings.get_mut(&key) {
+                Some((first, known)) => {
+                    let count = known.count + finding.count;
+                    if block < *first {
+                        std::mem::swap(known, &mut finding);
+                        *first = block;
+                    }
+                    known.count = count;
+                }
+                None => {
+                    self.findings.insert(key, (block, finding));
+                }
+            }
+        }
+        self
+    }
+}
+
+impl Device {
+    /// Runs a kernel and reports what it did. Memory holds its results, as far as it came.
+    ///
+    /// # Errors
+    /// The grid or block is empty or too large, shared memory is more than a block has, or the arguments are not
+    /// those of the kernel. What goes wrong in the kernel is a finding.
+    pub fn launch(
+        &mut self,
+        kernel: &Kernel,
+        launch: &Launch,
+        args: &[Arg],
+        options: &Options,
+    ) -> Result<Report> {
+        let program = &*kernel.program;
+        check(program, launch)?;
+        let params = params(program, args)?;
+        let variables = self.load(&kernel.module);
+        let tag = self.start_launch();
+        let setting = Setting {
+            program,
+            device: self,
+            launch: *launch,
+            options: *options,
+            params,
+            variables,
+            tag,
+            files: &kernel.module.syntax.files,
+        };
+        let outcome = run(&setting);
+        Ok(report(&setting, outcome))
+    }
+}
+
+fn run(setting: &Setting) -> Outcome {
+    let blocks = setting
+        .launch
+        .grid
+        .iter()
+        .map(|n| u64::from(*n))
+        .product::<u64>();
+    let mut outcome = Outcome::default();
+    let mut order = Order::default();
+    let mut first = 0;
+    while first < blocks && !outcome.stopped {
+        let batch = first..blocks.min(first + BATCH);
+        first = batch.end;
+        if setting.program.ordered {
+            for number in batch {
+                order.acquired = 0;
+                let (work, findings) = block::run(setting, number, Some(&mut order));
+                outcome = outcome.merge(Outcome::block(number, work, findings));
+            }
+        } else {
+            let one = |number| {
+                let (work, findings) = block::run(setting, number, None);
+                Outcome::block(number, work, findings)
+            };
+            let all = batch
+                .into_par_iter()
+                .map(one)
+                .reduce(Outcome::default, Outcome::merge);
+            outcome = outcome.merge(all);
+        }
+    }
+    outcome
+}
+
+fn report(setting: &Setting, outcome: Outcome) -> Report {
+    let mut counters = Counters::default();
+    let mut lines: BTreeMap<u32, LineWork> = BTreeMap::new();
+    for (inst, work) in setting.program.code.iter().zip(&outcome.work) {
+        if work.instructions == 0 {
+            continue;
+        }
+        counters.total.add(work);
+        *counters.classes.entry(inst.class).or_default() += work.instructions;
+        let line = lines.entry(inst.line).or_insert_with(|| LineWork {
+            line: inst.line,
+            source: setting.source(inst.source),
+            class: inst.class,
+            work: Work::default(),
+        });
+        line.work.add(work);
+    }
+    counters.lines = lines.into_values().collect();
+    Report {
+        kernel: setting.program.name.clone(),
+        findings: outcome
+            .findings
+            .into_values()
+            .map(|(_, finding)| finding)
+            .collect(),
+        counters,
+    }
+}
+
+fn check(program: &Program, launch: &Launch) -> Result<()> {
+    let error = |message: String| {
+        Err(Error::Launch {
+            kernel: program.name.clone(),
+            message,
+        })
+    };
+    let Launch {
+        grid,
+        block,
+        dynamic_shared,
+    } = launch;
+    let threads = block
+        .iter()
+        .fold(1u64, |all, n| all.saturating_mul(u64::from(*n)));
+    if grid.contains(&0) || grid[0] > i32::MAX as u32 || grid[1] > 65535 || grid[2] > 65535 {
+        return error(format!(
+            "a grid of {grid:?} blocks; each must be at least 1, y and z at most 65535"
+        ));
+    }
+    if !(1..=1024).contains(&threads) {
+        return error(format!(
+            "a block of {block:?} threads; there must be 1 to 1024"
+        ));
+    }
+    match program.threads {
+        Some(Threads::Exactly(wanted)) if wanted != *block => {
+            return error(format!(
+                "a block of {block:?} threads; the kernel is compiled for {wanted:?}"
+            ));
+        }
+        Some(Threads::AtMost(most)) if threads > u64::from(most) => {
+            return error(format!(
+                "{threads} threads per block; the kernel is compiled for {most} at most"
+            ));
+        }
+        _ => {}
+    }
+    let shared = program.shared_end - SHARED_START + u64::from(*dynamic_shared);
+    if shared > SHARED_LIMIT {
+        return error(format!(
+            "{shared} bytes of shared memory; a block has {SHARED_LIMIT}"
+        ));
+    }
+    if program.local_bytes > 512 << 10 {
+        return error(format!(
+            "{} bytes of local memory; a thread has 524288",
+            program.local_bytes
+        ));
+    }
+    Ok(())
+}
+
+fn params(program: &Program, args: &[Arg]) -> Result<Vec<u8>> {
+    let error = |message: String| {
+        Err(Error::Launch {
+            kernel: program.name.clone(),
+            message,
+        })
+    };
+    if args.len() != program.params.len() {
+        return error(format!(
+            "{} arguments; the kernel has {}",
+            args.len(),
+            program.params.len()
+        ));
+    }
+    let mut bytes = vec![0; program.param_bytes];
+    for (arg, param) in args.iter().zip(&program.params) {
+        if arg.0.len() != param.bytes {
+            return error(format!(
+                "{} has {} bytes, not {}",
+                param.name,
+                param.bytes,
+                arg.0.len()
+            ));
+        }
+        bytes[param.offset..param.offset + param.bytes].copy_from_slice(&arg.0);
+    }
+    Ok(bytes)
+}

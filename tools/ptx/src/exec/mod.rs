@@ -1,0 +1,15 @@
+//! Runs programs.
+
+mod asynchronous;
+mod atomic;
+mod barrier;
+mod block;
+mod collective;
+mod launch;
+mod matrix;
+mod memory;
+pub(crate) mod registers;
+mod shared;
+mod warp;
+
+pub use launch::{Arg, Asynchrony, Launch, Options, Report};

@@ -1,0 +1,262 @@
+//! Shared memory of a block, with who touched which bytes when.
+//!
+//! Warps have clocks that barriers advance and exchange: a warp's vector says up to which time of every other warp
+//! it is ordered behind it. An access races with an earlier one its warp is not ordered behind.
+//! (Flanagan and Freund, "FastTrack: Efficient and Precise Dynamic Race Detection".)
+
+/// Who accesses: warp, lane, instruction, and the warp's count of instructions, which tells one from the next.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Site {
+    pub warp: usize,
+    pub lane: usize,
+    pub pc: usize,
+    pub issue: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) struct Other {
+    pub warp: usize,
+    pub lane: Option<usize>,
+    pub pc: usize,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Hazard {
+    Race(Other),
+    SameValue(Other),
+    Uninitialised,
+    InFlight(Other),
+}
+
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
+enum State {
+    #[default]
+    Uninitialised,
+    Written,
+    /// An asynchronous copy will write it.
+    InFlight,
+}
+
+/// How bytes are written.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(crate) enum Write {
+    /// Whether the bytes already are what is stored.
+    Plain {
+        same: bool,
+    },
+    /// Volatile or atomic: races with plain accesses only.
+    Strong,
+    /// An asynchronous copy starts, or ends.
+    CopyStarts,
+    CopyEnds,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Cell {
+    /// 0 before the first write.
+    write_clock: u32,
+    write_pc: u32,
+    write_issue: u32,
+    write_warp: u8,
+    write_lane: u8,
+    write_strong: bool,
+    state: State,
+    /// Warps that have read since the last write.
+    readers: u32,
+    read_pc: u32,
+    read_strong: bool,
+}
+
+pub(crate) struct Shared {
+    pub bytes: Vec<u8>,
+    /// First address that is anybody's.
+    start: usize,
+    cells: Vec<Cell>,
+    granule: usize,
+    warps: usize,
+    /// Clock of the last read, by cell and warp.
+    reads: Vec<u32>,
+    /// `clocks[a][b]`: the time of b that a is ordered behind.
+    clocks: Vec<Vec<u32>>,
+}
+
+impl Shared {
+    /// `end` bytes of NaN; nothing lies below `start`. A granule of 0 means: no checks.
+    pub fn new(start: usize, end: usize, granule: usize, warps: usize) -> Self {
+        let cells = if granule == 0 {
+            0
+        } else {
+            end.div_ceil(granule)
+        };
+        let clock = |me: usize| (0..warps).map(|w| u32::from(w == me)).collect();
+        Shared {
+            bytes: vec![0xff; end],
+            start,
+            cells: vec![Cell::default(); cells],
+            granule,
+            warps,
+            reads: vec![0; cells * warps],
+            clocks: (0..warps).map(clock).collect(),
+        }
+    }
+
+    pub fn holds(&self, address: u64, bytes: usize) -> bool {
+        address >= self.start as u64
+            && address
+                .checked_add(bytes as u64)
+                .is_some_and(|end| end <= self.bytes.len() as u64)
+    }
+
+    /// Clocks of a warp, to give to those it releases.
+    pub fn release(&mut self, warp: usize, into: &mut Vec<u32>) {
+        into.resize(self.warps, 0);
+        for (into, clock) in into.iter_mut().zip(&self.clocks[warp]) {
+            *into = (*into).max(*clock);
+        }
+        self.clocks[warp][warp] += 1;
+    }
+
+    /// Orders a warp behind clocks that were released.
+    pub fn acquire(&mut self, warp: usize, from: &[u32]) {
+        for (clock, from) in self.clocks[warp].iter_mut().zip(from) {
+            *clock = (*clock).max(*from);
+        }
+    }
+
+    fn cells(&self, address: usize, bytes: usize) -> std::ops::Range<usize> {
+        if self.granule == 0 {
+            return 0..0;
+        }
+        address / self.granule..(address + bytes).div_ceil(self.granule)
+    }
+
+    /// Notes a read and tells what is wrong with it.
+    #[inline]
+    pub fn read(
+        &mut self,
+        site: Site,
+        address: usize,
+        bytes: usize,
+        strong: bool,
+    ) -> Option<Hazard> {
+        let mut found = None;
+        for index in self.cells(address, bytes) {
+            let cell = &mut self.cells[index];
+            let clocks = &mut self.clocks[site.warp];
+            let writer = cell.write_warp as usize;
+            if strong && cell.write_strong && writer != site.warp {
+                // seeing a flag orders behind the one who set it
+                let (low, high) = self.clocks.split_at_mut(writer.max(site.warp));
+                let (from, to) = if writer < site.warp {
+                    (&low[writer], &mut high[0])
+                } else {
+                    (&high[0], &mut low[site.warp])
+                };
+                for (to, from) in to.iter_mut().zip(from) {
+                    *to = (*to).max(*from);
+                }
+            } else if cell.state == State::InFlight {
+                found = Some(Hazard::InFlight(written(cell)));
+            } else if cell.state == State::Uninitialised {
+                found = found.or(Some(Hazard::Uninitialised));
+            } else if cell.write_clock > clocks[writer] && writer != site.warp {
+                found = Some(Hazard::Race(written(cell)));
+            }
+            let cell = &mut self.cells[index];
+            cell.readers |= 1 << site.warp;
+            cell.read_pc = site.pc as u32;
+            cell.read_strong = strong;
+            self.reads[index * self.warps + site.warp] = self.clocks[site.warp][site.warp];
+        }
+        found
+    }
+
+    /// Notes a write and tells what is wrong with it.
+    #[inline]
+    pub fn write(
+        &mut self,
+        site: Site,
+        address: usize,
+        bytes: usize,
+        how: Write,
+    ) -> Option<Hazard> {
+        let mut found = None;
+        for index in self.cells(address, bytes) {
+            let cell = &mut self.cells[index];
+            let clocks = &self.clocks[site.warp];
+            let strong = how == Write::Strong;
+            let writer = cell.write_warp as usize;
+            if how != Write::CopyEnds {
+                let unordered = if writer == site.warp {
+                    // lanes of one store
+                    cell.write_clock > 0
+                        && cell.write_issue == site.issue
+                        && usize::from(cell.write_lane) != site.lane
+                } else {
+                    cell.write_clock > clocks[writer]
+                };
+                if cell.state == State::InFlight {
+                    found = Some(Hazard::InFlight(written(cell)));
+                } else if unordered && !(strong && cell.write_strong) {
+                    found = Some(if how == (Write::Plain { same: true }) {
+                        Hazard::SameValue(written(cell))
+                    } else {
+                        Hazard::Race(written(cell))
+                    });
+                }
+                let others = cell.readers & !(1 << site.warp);
+                if others != 0 && !(strong && cell.read_strong) {
+                    let mut left = others;
+                    while left != 0 {
+                        let reader = left.trailing_zeros() as usize;
+                        left &= left - 1;
+                        if self.reads[index * self.warps + reader] > clocks[reader] {
+                            found = Some(Hazard::Race(Other {
+                                warp: reader,
+                                lane: None,
+                                pc: cell.read_pc as usize,
+                            }));
+                        }
+                    }
+                }
+            }
+            *cell = Cell {
+                write_clock: clocks[site.warp],
+                write_pc: site.pc as u32,
+                write_issue: site.issue,
+                write_warp: site.warp as u8,
+                write_lane: site.lane as u8,
+                write_strong: strong,
+                state: if how == Write::CopyStarts {
+                    State::InFlight
+                } else {
+                    State::Written
+                },
+                readers: 0,
+                read_pc: 0,
+                read_strong: false,
+            };
+        }
+        found
+    }
+
+    #[inline(always)]
+    pub fn load(&self, address: usize, bytes: usize) -> u64 {
+        let mut value = [0; 8];
+        value[..bytes].copy_from_slice(&self.bytes[address..address + bytes]);
+        u64::from_le_bytes(value)
+    }
+
+    #[inline(always)]
+    pub fn store(&mut self, address: usize, bytes: usize, value: u64) {
+        self.bytes[address..address + bytes].copy_from_slice(&value.to_le_bytes()[..bytes]);
+    }
+}
+
+fn written(cell: &Cell) -> Other {
+    Other {
+        warp: cell.write_warp as usize,
+        lane: Some(cell.write_lane as usize),
+        pc: cell.write_pc as usize,
+    }
+}

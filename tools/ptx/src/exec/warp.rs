@@ -1,0 +1,316 @@
+//! A warp: 32 lanes in lock step, with a stack of the paths they are on.
+
+use super::asynchronous::PendingCopy;
+use super::block::{Env, Place};
+use super::registers::{LANES, Registers, lanes};
+use crate::finding::Kind;
+use crate::program::{Action, Guard, NOWHERE};
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Status {
+    Running,
+    /// At a named barrier.
+    Waiting,
+    Done,
+}
+
+/// A path: its lanes go on at `pc`, and when they come to `meet` they join the path below.
+#[derive(Debug, Clone, Copy)]
+struct Path {
+    pc: u32,
+    meet: u32,
+    mask: u32,
+    /// The call instruction, for the first path of a function that was called.
+    call: Option<u32>,
+}
+
+pub(super) struct Warp {
+    pub index: usize,
+    pub registers: Registers,
+    pub status: Status,
+    /// Lanes that have not exited.
+    pub live: u32,
+    paths: Vec<Path>,
+    /// Instructions so far.
+    pub issued: u64,
+    /// Local memory, lane after lane, and which of its bytes are initialised.
+    pub local: Vec<u8>,
+    pub local_written: Vec<bool>,
+    pub copies: Vec<PendingCopy>,
+    /// Groups committed, by lane.
+    pub groups: [u32; LANES],
+    /// Instruction at which the warp waits.
+    waits: usize,
+}
+
+/// Instructions after which another warp has its turn.
+const TURN: u64 = 1 << 14;
+
+/// What comes after an instruction.
+pub(super) enum Next {
+    Go,
+    /// The turn is over; the next instruction follows later.
+    Yield,
+    /// At a barrier.
+    Wait,
+}
+
+impl Warp {
+    pub fn new(index: usize, mask: u32, registers: Registers, local_bytes: usize) -> Self {
+        Warp {
+            index,
+            registers,
+            status: Status::Running,
+            live: mask,
+            paths: vec![Path {
+                pc: 0,
+                meet: NOWHERE,
+                mask,
+                call: None,
+            }],
+            issued: 0,
+            local: vec![0xff; local_bytes * LANES],
+            local_written: vec![false; local_bytes * LANES],
+            copies: vec![],
+            groups: [0; LANES],
+            waits: 0,
+        }
+    }
+
+    /// The instruction a warp that does not go on stands at.
+    pub fn waits_at(&self) -> usize {
+        self.waits
+    }
+
+    fn guarded(&self, guard: Option<Guard>, mask: u32) -> u32 {
+        match guard {
+            None => mask,
+            Some(Guard { predicate, negated }) => {
+                let bits = self.registers.predicates[predicate];
+                mask & if negated { !bits } else { bits }
+            }
+        }
+    }
+
+    /// Runs until the warp waits, is done, or its turn is over.
+    pub fn run(&mut self, env: &mut Env) {
+        let setting = env.setting;
+        let code = &setting.program.code;
+        let turn_ends = self.issued + TURN;
+        while let Some(path) = self.paths.last().copied() {
+            if path.pc == path.meet {
+                self.paths.pop();
+                continue;
+            }
+            if self.issued >= turn_ends {
+                self.waits = path.pc as usize;
+                env.progress = true;
+                if self.issued > setting.options.instructions_per_warp {
+                    let place = Place::new(path.pc as usize, self.index);
+                    let message = "the warp has run more instructions than the launch allows";
+                    env.report(Kind::Runaway, place, message);
+                    env.stop = true;
+                }
+                return;
+            }
+            let Path {
+                mut pc, meet, mask, ..
+            } = path;
+            let mut moved = false;
+            // straight on, until control flow changes the paths
+            while pc != meet {
+                let at = pc as usize;
+                let inst = &code[at];
+                let active = self.guarded(inst.guard, mask);
+                let work = &mut env.work[at];
+                work.instructions += 1;
+                work.lanes += u64::from(active.count_ones());
+                self.issued += 1;
+                pc += 1;
+                if active == 0 {
+                    continue;
+                }
+                match &inst.action {
+                    Action::Compute(compute) => compute(&mut self.registers, active),
+                    Action::Branch(target) => {
+                        moved = self.branch(pc, *target, active, mask, inst.meet)
+                            || self.issued >= turn_ends;
+                        if moved {
+                            break;
+                        }
+                        pc = *target;
+                    }
+                    Action::BranchIndexed(index, targets) => {
+                        self.branch_indexed(at, *index, targets, active, inst.meet, env);
+                        moved = true;
+                        break;
+                    }
+                    Action::Call {
+                        target, arguments, ..
+                    } => {
+                        self.copy_local(arguments, active);
+                        self.top().pc = pc;
+                        self.paths.push(Path {
+                            pc: *target,
+                            meet: NOWHERE,
+                            mask: active,
+                            call: Some(at as u32),
+                        });
+                        moved = true;
+                        break;
+                    }
+                    Action::Return => {
+                        self.top().pc = pc;
+                        self.leave(active, env);
+                        moved = true;
+                        break;
+                    }
+                    Action::Exit => {
+                        self.top().pc = pc;
+                        self.exit(active, env);
+                        moved = true;
+                        break;
+                    }
+                    Action::Trap => {
+                        env.report(
+                            Kind::Trap,
+                            Place::new(at, self.index),
+                            "the kernel stops itself here",
+                        );
+                        env.stop = true;
+                        return;
+                    }
+                    action => {
+                        self.top().pc = pc;
+                        match super::memory::execute(self, env, action, at, active) {
+                            Next::Go => {}
+                            Next::Yield => {
+                                self.waits = at;
+                                return;
+                            }
+                            Next::Wait => {
+                                self.waits = at;
+                                self.status = Status::Waiting;
+                                return;
+                            }
+                        }
+                        if env.stop {
+                            return;
+                        }
+                    }
+                }
+            }
+            if env.stop {
+                return;
+            }
+            if !moved {
+                self.top().pc = pc;
+            }
+        }
+        self.status = Status::Done;
+    }
+
+    fn top(&mut self) -> &mut Path {
+        self.paths.last_mut().expect("a path")
+    }
+
+    /// Takes a branch; true if the paths changed.
+    fn branch(&mut self, next: u32, target: u32, taken: u32, mask: u32, meet: u32) -> bool {
+        if taken == mask {
+            self.top().pc = target;
+            return false;
+        }
+        self.split(&[(next, mask & !taken), (target, taken)], meet);
+        true
+    }
+
+    /// Replaces the top path by several that meet again.
+    fn split(&mut self, parts: &[(u32, u32)], meet: u32) {
+        let top = *self.top();
+        if top.call.is_none() && (top.meet == meet || meet == NOWHERE) {
+            self.paths.pop();
+        } else {
+            self.top().pc = meet;
+        }
+        for (pc, mask) in parts {
+            // what is already there waits below
+            if *mask != 0 && *pc != meet {
+                self.paths.push(Path {
+                    pc: *pc,
+                    meet,
+                    mask: *mask,
+                    call: None,
+                });
+            }
+        }
+    }
+
+    fn branch_indexed(
+        &mut self,
+        at: usize,
+        index: usize,
+        targets: &[u32],
+        active: u32,
+        meet: u32,
+        env: &mut Env,
+    ) {
+        let rest = self.top().mask & !active;
+        let indices = self.registers.words[index];
+        let mut parts = vec![(at as u32 + 1, rest)];
+        for (position, target) in targets.iter().enumerate() {
+            let mask = lanes(active).filter(|lane| indices[*lane] as usize == position);
+            parts.push((*target, mask.fold(0, |mask, lane| mask | 1 << lane)));
+        }
+        if parts.iter().fold(0, |all, (_, mask)| all | mask) != rest | active {
+            let place = Place::new(at, self.index);
+            env.report(
+                Kind::OutOfBounds,
+                place,
+                "the index of brx.idx has no target",
+            );
+            env.stop = true;
+            return;
+        }
+        self.split(&parts, meet);
+    }
+
+    /// Copies between parameters in local memory.
+    fn copy_local(&mut self, copies: &[(u64, u64, u64)], mask: u32) {
+        let size = self.local.len() / LANES;
+        for (from, to, bytes) in copies
+            .iter()
+            .map(|(f, t, b)| (*f as usize, *t as usize, *b as usize))
+        {
+            for base in lanes(mask).map(|lane| lane * size) {
+                let source = base + from..base + from + bytes;
+                self.local.copy_within(source.clone(), base + to);
+                self.local_written.copy_within(source, base + to);
+            }
+        }
+    }
+
+    /// Lanes return from a function, or from the kernel.
+    fn leave(&mut self, mask: u32, env: &mut Env) {
+        let Some(frame) = self.paths.iter().rposition(|path| path.call.is_some()) else {
+            self.exit(mask, env);
+            return;
+        };
+        let call = self.paths[frame].call.expect("a frame") as usize;
+        if let Action::Call { results, .. } = &env.setting.program.code[call].action {
+            self.copy_local(results, mask);
+        }
+        for path in &mut self.paths[frame..] {
+            path.mask &= !mask;
+        }
+        self.paths.retain(|path| path.mask != 0);
+    }
+
+    fn exit(&mut self, mask: u32, env: &mut Env) {
+        super::asynchronous::finish(self, env, mask);
+        self.live &= !mask;
+        for path in &mut self.paths {
+            path.mask &= !mask;
+        }
+        self.paths.retain(|path| path.mask != 0);
+    }
+}
