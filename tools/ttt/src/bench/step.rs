@@ -19,7 +19,7 @@ Example: ttt bench step --model tests/oracle/one_fast_block --tokens tests/oracl
 pub struct Step {
     #[command(flatten)]
     workload: Workload,
-    /// What the backward pass may keep, like 2GB: what does not fit is computed again; 0 for as little as possible
+    /// What the training step may keep, like 2GB: what does not fit is computed again; 0 for as little as possible
     #[arg(long)]
     memory: Option<Bytes>,
     /// Precision: f32 or f64
@@ -77,6 +77,7 @@ pub fn measure(
     };
     let fixed = Reading {
         learn: false,
+        memory: None,
         ..training
     };
     let step = |reading: &Reading| -> Result<f64> {
