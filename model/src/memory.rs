@@ -50,7 +50,7 @@ impl fmt::Display for Bytes {
 }
 
 /// What a unit leaves on the tape.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Level {
     /// Everything: nothing is computed again.
     Everything,
@@ -140,21 +140,16 @@ impl Plan {
         }
         moves.sort_by(|a, b| b.0.total_cmp(&a.0));
         for (_, prefix, level) in moves {
-            let count = if prefix {
-                plan.prefix.len()
-            } else {
-                plan.steps.len()
-            };
-            for i in 0..count {
+            let unit = if prefix { sizes.block } else { sizes.step };
+            for i in 0..unit.count {
                 if plan.bytes <= budget {
                     return Ok(plan);
                 }
-                let levels = if prefix {
-                    &mut plan.prefix
-                } else {
-                    &mut plan.steps
+                let levels = match prefix {
+                    true => &mut plan.prefix,
+                    false => &mut plan.steps,
                 };
-                levels[i] = level;
+                levels[i] = level.max(levels[i]);
                 plan.bytes = sizes.bytes(&plan);
             }
         }
