@@ -126,10 +126,6 @@ impl<V: Value> Op<V> for Jvp<V> {
         "tangents"
     }
 
-    fn costly(&self) -> bool {
-        self.op.costly()
-    }
-
     fn eval(&self, x: &[&V]) -> Result<Vec<V>, V::Error> {
         let all: Vec<Var<V>> = x.iter().map(|x| Var::constant((*x).clone())).collect();
         let (x, dots) = self.split(&all);

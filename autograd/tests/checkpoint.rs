@@ -9,7 +9,9 @@ mod common;
 use std::cell::Cell;
 use std::rc::Rc;
 
-use autograd::{At, Check, Error, Keep, Op, Var, apply1, backward, check_grads, checkpoint, grad};
+use autograd::{
+    At, Check, Error, Keep, Op, Var, apply1, backward, check_grads, checkpoint, grad, tangents,
+};
 use common::*;
 
 const X: f64 = 0.7;
@@ -345,4 +347,24 @@ fn costly_ops_must_come_in_the_same_order() {
     };
     assert!(expected.to_string().contains("function of its arguments"));
     assert_eq!(backward(&y, &[x]).unwrap_err(), expected);
+}
+
+/// The derivative of x^2 along v, and its own derivative by x, when the tangent sweep itself is under a checkpoint.
+#[test]
+fn a_tangent_sweep_inside_is_kept_like_the_rest() {
+    for keep in [Keep::Nothing, Keep::Costly] {
+        let f = |x: &[Var<Real>]| {
+            let w = x[0].alias();
+            let y = apply1(Square(Rc::default()), &[&w])?;
+            let dot = tangents(&[y], &[w], &[Some(x[1].clone())])?.remove(0);
+            Ok(vec![dot.expect("the square depends on it")])
+        };
+        let (x, v) = (leaf(X), leaf(3.0));
+        let dot = checkpoint(f, &[&x, &v], keep).unwrap().remove(0);
+        close(&dot, 2.0 * X * 3.0);
+        let d = backward(&dot, &[x, v]).unwrap();
+        for (d, expected) in d.into_iter().zip([6.0, 2.0 * X]) {
+            close(&Var::constant(d.unwrap()), expected);
+        }
+    }
 }
