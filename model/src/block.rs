@@ -75,6 +75,21 @@ impl KeyValues {
         self.len() == 0
     }
 
+    /// What later queries still see after `current` [t, m, h]: each sees itself and the window - 1 positions before it.
+    pub fn then(&self, current: &KeyValues, window: usize) -> Result<Self> {
+        let (c, t) = (self.len(), current.len());
+        let end = c + t;
+        let first = end - end.min(window - 1);
+        let tail = |cached: &Var, current: &Var| match first < c {
+            true => concat(&[&slice(cached, 0, first, c)?, current], 0),
+            false => slice(current, 0, first - c, t),
+        };
+        Ok(KeyValues {
+            k: tail(&self.k, &current.k)?,
+            v: tail(&self.v, &current.v)?,
+        })
+    }
+
     /// The same without its history.
     pub fn detach(&self) -> Self {
         KeyValues {
@@ -92,7 +107,7 @@ pub fn norm(x: &Var, w: &Option<Var>, config: &Config) -> Result<Var> {
     })
 }
 
-/// x + norm(attn(norm(x))) for x [t, d] that follows the positions in `cache`; and the cache for what comes next.
+/// x + norm(attn(norm(x))) for x [t, d] that follows the positions in `cache`; and its keys and values.
 pub fn attention(
     config: &Config,
     rotary: &Rotary,
@@ -115,18 +130,7 @@ pub fn attention(
         config.window(),
     )?;
     let y = norm(&linear(&o, &w.o)?, &w.post_norm, config)?;
-    // the next query sees itself and the k - 1 positions before it
-    let end = c + t;
-    let first = end - end.min(config.window() - 1);
-    let tail = |cached: &Var, current: &Var| match first < c {
-        true => concat(&[&slice(cached, 0, first, c)?, current], 0),
-        false => slice(current, 0, first - c, t),
-    };
-    let next = KeyValues {
-        k: tail(&cache.k, &k)?,
-        v: tail(&cache.v, &v)?,
-    };
-    Ok((add(x, &y)?, next))
+    Ok((add(x, &y)?, KeyValues { k, v }))
 }
 
 /// x + norm(down(silu(gate norm(x)) * up norm(x))) with the norms of `w` and the matrices `m`, which are w's own or the fast

@@ -172,7 +172,7 @@ impl Session {
                 "a session needs at least one token to predict the next from; read something first";
             return Err(Error::setting("tokens", 0, message));
         };
-        let (h, caches) = self.net.prefix(&[last].into(), &self.prefix, &[])?;
+        let (h, caches) = self.net.prefix(&[last].into(), &self.prefix, &[], true)?;
         self.prefix = detached(&caches);
         let (logits, live) = self.suffix.logits(&h, &self.fast, &self.live)?;
         self.live = detached(&live);
@@ -234,7 +234,7 @@ impl Session {
     /// Inputs with the tokens that follow them: losses, and an inner step for every mini-batch that they complete. They do
     /// not reach beyond the end of a mini-batch by more than whole ones.
     fn advance(&mut self, inputs: &[u32], targets: &[u32]) -> Result<Vec<f64>> {
-        let (h, caches) = self.net.prefix(&inputs.into(), &self.prefix, &[])?;
+        let (h, caches) = self.net.prefix(&inputs.into(), &self.prefix, &[], true)?;
         self.prefix = detached(&caches);
         let b = self
             .ttt

@@ -110,13 +110,15 @@ impl Net {
         (self.config.first_fast() + 1).min(self.config.num_hidden_layers)
     }
 
-    /// Embedding, the first L - S blocks, and the attention of the first fast block: ids `[t]` to [t, d]. `levels` says what
-    /// each block keeps; one that is not in the list keeps everything.
+    /// Embedding, the first L - S blocks, and the attention of the first fast block: ids `[t]` to [t, d], and the caches for
+    /// what comes next; there are none if nothing does (`more` is false). `levels` says what each block keeps; one that is
+    /// not in the list keeps everything.
     pub fn prefix(
         &self,
         ids: &Arc<[u32]>,
         caches: &[KeyValues],
         levels: &[Level],
+        more: bool,
     ) -> Result<(Var, Vec<KeyValues>)> {
         let first_fast = self.config.first_fast();
         let mut x = gather(&self.weights.embed, ids)?;
@@ -126,19 +128,20 @@ impl Net {
             let whole = i < first_fast;
             let (config, rotary) = (self.config.clone(), self.rotary.clone());
             let run = move |w: &Block<Var>, x: &Var, cache: &KeyValues| {
-                let (x, cache) = attention(&config, &rotary, &w.attention, x, cache)?;
+                let (x, current) = attention(&config, &rotary, &w.attention, x, cache)?;
                 let x = match whole {
                     true => mlp(&config, &w.mlp, &w.mlp.matrices(), &x)?,
                     false => x,
                 };
-                Ok::<_, Error>((x, cache))
+                let next = more.then(|| cache.then(&current, config.window()));
+                Ok::<_, Error>((x, next.transpose()?))
             };
             let (y, cache) = match levels.get(i).and_then(|level| level.keep()) {
                 Some(keep) => checkpointed_block(run, w, &x, cache, keep)?,
                 None => run(w, &x, cache)?,
             };
             x = y;
-            next.push(cache);
+            next.extend(cache);
         }
         Ok((x, next))
     }
@@ -166,14 +169,12 @@ impl Net {
             let message = "a sequence needs at least two tokens: one to read, one to predict";
             return Err(Error::setting("tokens", ids.len(), message));
         }
-        let ttt = self
-            .config
-            .ttt
-            .as_ref()
-            .filter(|_| reading.learn && self.config.fast_layers() > 0);
+        let ttt = self.config.ttt.as_ref();
+        let learns = |_: &&Ttt| reading.learn && self.config.fast_layers() > 0;
+        let ttt = ttt.filter(learns);
         let b = ttt.map_or(t, |ttt| ttt.mini_batch_size);
         let plan = match reading.memory {
-            None => Plan::everything(),
+            None => Plan::everything(&self.config, t, b),
             Some(bytes) => Plan::within(&self.config, self.dtype(), t, b, bytes)?,
         };
         let inner = Inner {
@@ -182,29 +183,53 @@ impl Net {
             inner_lr_scale: reading.inner_lr_scale,
             tangent: reading.tangent && !reading.first_order,
         };
-        let inputs: Arc<[u32]> = ids[..t].into();
-        let caches = self.empty_caches(self.prefix_attentions());
-        let (h, _) = self.prefix(&inputs, &caches, &plan.prefix)?;
+        self.read_as_planned(ids, &inner, b.min(plan.piece), &plan)
+    }
+
+    fn read_as_planned(
+        &self,
+        ids: &[u32],
+        inner: &Inner,
+        b: usize,
+        plan: &Plan,
+    ) -> Result<Outcome> {
+        let (t, piece) = (ids.len() - 1, plan.piece);
         let suffix = self.suffix();
         let mut state = State {
             fast: self.weights.fast(),
             caches: self.empty_caches(suffix.attentions()),
         };
+        let mut caches = self.empty_caches(self.prefix_attentions());
         let mut nll = vec![];
         let mut steps = plan.steps.as_slice();
-        let segment = b.saturating_mul(plan.segment);
-        for start in (0..t).step_by(segment) {
-            let end = start.saturating_add(segment).min(t);
-            let x = slice(&h, 0, start, end)?;
-            let targets: Arc<[u32]> = ids[start + 1..end + 1].into();
-            let (levels, rest) = steps.split_at(steps.len().min(plan.segment));
-            steps = rest;
-            let (losses, next) = match plan.segment {
-                1 => suffix.run(&x, &targets, &state, &inner, b, levels)?,
-                _ => suffix.checkpointed(&x, &targets, &state, &inner, b, levels, Keep::Nothing)?,
-            };
-            nll.push(losses);
-            state = next;
+        let run = b.saturating_mul(plan.segment).min(piece);
+        for (i, first) in (0..t).step_by(piece).enumerate() {
+            let last = first.saturating_add(piece).min(t);
+            let levels = plan.prefix.chunks(caches.len()).nth(i).unwrap_or(&[]);
+            let inputs = ids[first..last].into();
+            let (h, next) = self.prefix(&inputs, &caches, levels, last < t)?;
+            caches = next;
+            for start in (first..last).step_by(run) {
+                let end = start.saturating_add(run).min(last);
+                let x = slice(&h, 0, start - first, end - first)?;
+                let targets: Arc<[u32]> = ids[start + 1..end + 1].into();
+                let (levels, rest) = steps.split_at(steps.len().min((end - start).div_ceil(b)));
+                steps = rest;
+                let (losses, next) = match plan.segment {
+                    1 => suffix.run(&x, &targets, &state, inner, b, levels)?,
+                    _ => suffix.checkpointed(
+                        &x,
+                        &targets,
+                        &state,
+                        inner,
+                        b,
+                        levels,
+                        Keep::Nothing,
+                    )?,
+                };
+                nll.push(losses);
+                state = next;
+            }
         }
         let nll = concat(&nll.iter().collect::<Vec<_>>(), 0)?;
         Ok(Outcome {
@@ -297,9 +322,10 @@ impl Suffix {
         let (mut x, mut next) = (x.clone(), vec![]);
         for (j, w) in self.blocks.iter().enumerate() {
             if j > 0 {
-                let (y, cache) = attention(config, &self.rotary, &w.attention, &x, &caches[j - 1])?;
+                let cache = &caches[j - 1];
+                let (y, current) = attention(config, &self.rotary, &w.attention, &x, cache)?;
                 x = y;
-                next.push(cache);
+                next.push(cache.then(&current, config.window())?);
             }
             if let Some(norms) = &w.fast {
                 x = mlp(config, norms, &fast[j], &x)?;
@@ -517,12 +543,12 @@ pub(crate) fn inner_error(e: Error) -> ops::Error {
 
 /// One block of the prefix under a checkpoint.
 fn checkpointed_block(
-    run: impl Fn(&Block<Var>, &Var, &KeyValues) -> Result<(Var, KeyValues)> + 'static,
+    run: impl Fn(&Block<Var>, &Var, &KeyValues) -> Result<(Var, Option<KeyValues>)> + 'static,
     w: &Block<Var>,
     x: &Var,
     cache: &KeyValues,
     keep: Keep,
-) -> Result<(Var, KeyValues)> {
+) -> Result<(Var, Option<KeyValues>)> {
     let mut inputs = vec![x.clone(), cache.k.clone(), cache.v.clone()];
     w.map(&mut |_, w| inputs.push(w.clone()));
     let shape = w.map(&mut |_, w| w.detach());
@@ -532,9 +558,12 @@ fn checkpointed_block(
         let (x, cache) = (next(), take_cache(&mut next));
         let w = shape.map(&mut |_, _| next());
         let (x, cache) = run(&w, &x, &cache).map_err(inner_error)?;
-        Ok(vec![x, cache.k, cache.v])
+        let mut out = vec![x];
+        out.extend(cache.into_iter().flat_map(|c| [c.k, c.v]));
+        Ok(out)
     };
-    let out = checkpoint(f, &inputs.iter().collect::<Vec<_>>(), keep)?;
-    let [x, k, v] = out.try_into().expect("three outputs");
-    Ok((x, KeyValues { k, v }))
+    let mut out = checkpoint(f, &inputs.iter().collect::<Vec<_>>(), keep)?.into_iter();
+    let x = out.next().expect("what comes after the block");
+    let cache = out.next().zip(out.next()).map(|(k, v)| KeyValues { k, v });
+    Ok((x, cache))
 }

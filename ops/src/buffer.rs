@@ -1,7 +1,7 @@
 //! Buffers that are reused: a training step asks for the same sizes thousands of times, and fresh
 //! memory from the system costs a page fault every 4 KiB.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, OnceLock};
 
@@ -12,7 +12,12 @@ const SMALLEST: usize = 1 << 10;
 /// Buffers above this many bytes go back to the system: the work on them dwarfs their page faults.
 const LARGEST: usize = 1 << 26;
 
-type Shelves<T> = HashMap<usize, Vec<Vec<T>>>;
+/// Free buffers may take this many bytes, or this share of those in use; more go back to the system when a size is asked for that
+/// none of them has.
+const IDLE: usize = 1 << 26;
+const IDLE_SHARE: usize = 16;
+
+type Shelves<T> = BTreeMap<usize, Vec<Vec<T>>>;
 
 /// Free buffers by capacity. Holding on to memory is all it does: no result depends on it.
 pub struct Pool<T> {
@@ -31,6 +36,32 @@ impl<T> Pool<T> {
         // a panic while the lock is held cannot leave the map in a bad state
         shelves.lock().unwrap_or_else(|e| e.into_inner())
     }
+
+    /// A free buffer of this capacity. If there is none, the largest of those that lie idle make room for a new one.
+    fn take(&self, capacity: usize) -> Option<Vec<T>> {
+        let mut shelves = self.shelves();
+        let found = shelves.get_mut(&capacity).and_then(Vec::pop);
+        if found.is_some() {
+            FREE.fetch_sub(capacity * size_of::<T>(), Relaxed);
+            return found;
+        }
+        let allowed = IDLE.max(LIVE.load(Relaxed) / IDLE_SHARE);
+        while FREE.load(Relaxed) > allowed
+            && let Some(mut largest) = shelves.last_entry()
+        {
+            let bytes = largest.key() * size_of::<T>();
+            match largest.get_mut().pop() {
+                Some(_) => FREE.fetch_sub(bytes, Relaxed),
+                None => largest.remove().len(),
+            };
+        }
+        None
+    }
+
+    fn put(&self, capacity: usize, data: Vec<T>) {
+        FREE.fetch_add(capacity * size_of::<T>(), Relaxed);
+        self.shelves().entry(capacity).or_default().push(data);
+    }
 }
 
 /// Capacities come in steps of an eighth of a power of two, so at most 12.5 % is wasted.
@@ -46,6 +77,8 @@ fn pooled<T>(capacity: usize) -> bool {
 /// Bytes in buffers that are in use, and the most there ever were since [`measure_peak`] began.
 static LIVE: AtomicUsize = AtomicUsize::new(0);
 static PEAK: AtomicUsize = AtomicUsize::new(0);
+/// Bytes in free buffers.
+static FREE: AtomicUsize = AtomicUsize::new(0);
 
 /// Runs `f`; its result, and the most bytes of tensors that were alive at once meanwhile, in this process, beyond those that were
 /// alive before.
@@ -66,7 +99,7 @@ impl<T: Element> Buffer<T> {
     pub(crate) fn scratch(len: usize) -> Self {
         let capacity = capacity_class(len);
         let reused = match pooled::<T>(capacity) {
-            true => T::pool().shelves().get_mut(&capacity).and_then(Vec::pop),
+            true => T::pool().take(capacity),
             false => None,
         };
         let mut data = reused.unwrap_or_else(|| vec![T::default(); capacity]);
@@ -119,7 +152,7 @@ impl<T: Element> Drop for Buffer<T> {
             if data.len() < capacity {
                 data.resize(capacity, T::default());
             }
-            T::pool().shelves().entry(capacity).or_default().push(data);
+            T::pool().put(capacity, data);
         }
     }
 }

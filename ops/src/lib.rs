@@ -40,7 +40,9 @@ mod tensor;
 mod value;
 
 pub use adamw::AdamW;
-pub use autograd::{At, Keep, Op, apply, backward, backward_with, checkpoint, grad, tangents, vjp};
+pub use autograd::{
+    At, Cost, Keep, Op, apply, backward, backward_with, checkpoint, grad, tangents, vjp,
+};
 pub use buffer::measure_peak;
 pub use device::Device;
 pub use dtype::{DType, Element, Float};

@@ -31,7 +31,7 @@
 
 use std::ops::Range;
 
-use autograd::{At, Op, apply};
+use autograd::{At, Cost, Op, apply};
 
 use super::{Present, vjp_of, vjp_of_meaning};
 use crate::buffer::Buffer;
@@ -184,8 +184,8 @@ impl Op<Tensor> for SwigluMlp {
         "swiglu_mlp"
     }
 
-    fn costly(&self) -> bool {
-        true
+    fn cost(&self) -> Cost {
+        Cost::Costly
     }
 
     fn eval(&self, x: &[&Tensor]) -> Result<Vec<Tensor>> {
@@ -251,8 +251,8 @@ impl Op<Tensor> for SwigluMlpBwd {
         BWD
     }
 
-    fn costly(&self) -> bool {
-        true
+    fn cost(&self) -> Cost {
+        Cost::Costly
     }
 
     fn eval(&self, x: &[&Tensor]) -> Result<Vec<Tensor>> {
@@ -392,8 +392,8 @@ impl Op<Tensor> for SwigluMlpBwdBwd {
         BWD_BWD
     }
 
-    fn costly(&self) -> bool {
-        true
+    fn cost(&self) -> Cost {
+        Cost::Costly
     }
 
     fn eval(&self, x: &[&Tensor]) -> Result<Vec<Tensor>> {

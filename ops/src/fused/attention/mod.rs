@@ -40,7 +40,7 @@ mod slab;
 
 use std::ops::Range;
 
-use autograd::{At, Op, apply};
+use autograd::{At, Cost, Op, apply};
 
 use super::{Present, vjp_of, vjp_of_meaning};
 use crate::dtype::{Float, for_float};
@@ -89,8 +89,8 @@ impl Op<Tensor> for SwaAttention {
     fn name(&self) -> &'static str {
         "swa_attention"
     }
-    fn costly(&self) -> bool {
-        true
+    fn cost(&self) -> Cost {
+        Cost::Dear
     }
 
     /// o, and the cache lse [t, n].
@@ -136,8 +136,8 @@ impl Op<Tensor> for SwaAttentionBwd {
     fn name(&self) -> &'static str {
         "swa_attention_bwd"
     }
-    fn costly(&self) -> bool {
-        true
+    fn cost(&self) -> Cost {
+        Cost::Dear
     }
 
     fn eval(&self, x: &[&Tensor]) -> Result<Vec<Tensor>> {
@@ -181,8 +181,8 @@ impl Op<Tensor> for SwaAttentionBwdBwd {
     fn name(&self) -> &'static str {
         "swa_attention_bwd_bwd"
     }
-    fn costly(&self) -> bool {
-        true
+    fn cost(&self) -> Cost {
+        Cost::Dear
     }
 
     fn eval(&self, x: &[&Tensor]) -> Result<Vec<Tensor>> {
