@@ -12,10 +12,9 @@ const SMALLEST: usize = 1 << 10;
 /// Buffers above this many bytes go back to the system: the work on them dwarfs their page faults.
 const LARGEST: usize = 1 << 26;
 
-/// Free buffers may take this many bytes, or this share of those in use; more go back to the system when a size is asked for that
-/// none of them has.
+/// Buffers, free and in use, may together take a sixteenth more than the most that ever were in use, and this many bytes more than
+/// that; beyond it, free ones go back to the system when a size is asked for that none of them has.
 const IDLE: usize = 1 << 26;
-const IDLE_SHARE: usize = 16;
 
 type Shelves<T> = BTreeMap<usize, Vec<Vec<T>>>;
 
@@ -45,8 +44,9 @@ impl<T> Pool<T> {
             FREE.fetch_sub(capacity * size_of::<T>(), Relaxed);
             return found;
         }
-        let allowed = IDLE.max(LIVE.load(Relaxed) / IDLE_SHARE);
-        while FREE.load(Relaxed) > allowed
+        let most = MOST.load(Relaxed);
+        let allowed = most + most / 16 + IDLE;
+        while LIVE.load(Relaxed) + FREE.load(Relaxed) > allowed
             && let Some(mut largest) = shelves.last_entry()
         {
             let bytes = largest.key() * size_of::<T>();
@@ -77,6 +77,8 @@ fn pooled<T>(capacity: usize) -> bool {
 /// Bytes in buffers that are in use, and the most there ever were since [`measure_peak`] began.
 static LIVE: AtomicUsize = AtomicUsize::new(0);
 static PEAK: AtomicUsize = AtomicUsize::new(0);
+/// The most bytes that ever were in use.
+static MOST: AtomicUsize = AtomicUsize::new(0);
 /// Bytes in free buffers.
 static FREE: AtomicUsize = AtomicUsize::new(0);
 
@@ -114,6 +116,7 @@ impl<T: Element> Buffer<T> {
         let bytes = data.capacity() * size_of::<T>();
         let live = LIVE.fetch_add(bytes, Relaxed) + bytes;
         PEAK.fetch_max(live, Relaxed);
+        MOST.fetch_max(live, Relaxed);
         Buffer { data }
     }
 
