@@ -29,14 +29,16 @@ impl Rotary {
         Ok(Rotary { cos, sin })
     }
 
+    /// Cosines and sines of `count` positions from `start` on.
+    pub fn tables(&self, start: usize, count: usize) -> Result<[Tensor; 2]> {
+        let rows = |table: &Tensor| table.rows(start, start + count);
+        Ok([rows(&self.cos)?, rows(&self.sin)?])
+    }
+
     /// Rotates x [t, n, h], whose first row stands at position `start`.
     fn rotate(&self, x: &Var, start: usize) -> Result<Var> {
-        let end = start + x.value().shape()[0];
-        Ok(rope(
-            x,
-            &self.cos.rows(start, end)?,
-            &self.sin.rows(start, end)?,
-        )?)
+        let [cos, sin] = self.tables(start, x.value().shape()[0])?;
+        Ok(rope(x, &cos, &sin)?)
     }
 }
 
@@ -82,6 +84,21 @@ impl KeyValues {
             v: self.v.detach(),
         }
     }
+
+    /// What queries after the keys k and values v [t, m, h] still see: a query sees itself and the k - 1 positions before it.
+    pub fn next(&self, k: &Var, v: &Var, window: usize) -> Result<KeyValues> {
+        let (c, t) = (self.len(), k.value().shape()[0]);
+        let end = c + t;
+        let first = end - end.min(window - 1);
+        let tail = |cached: &Var, current: &Var| match first < c {
+            true => concat(&[&slice(cached, 0, first, c)?, current], 0),
+            false => slice(current, 0, first - c, t),
+        };
+        Ok(KeyValues {
+            k: tail(&self.k, k)?,
+            v: tail(&self.v, v)?,
+        })
+    }
 }
 
 /// RMSNorm if there is a weight for it.
@@ -115,17 +132,7 @@ pub fn attention(
         config.window(),
     )?;
     let y = norm(&linear(&o, &w.o)?, &w.post_norm, config)?;
-    // the next query sees itself and the k - 1 positions before it
-    let end = c + t;
-    let first = end - end.min(config.window() - 1);
-    let tail = |cached: &Var, current: &Var| match first < c {
-        true => concat(&[&slice(cached, 0, first, c)?, current], 0),
-        false => slice(current, 0, first - c, t),
-    };
-    let next = KeyValues {
-        k: tail(&cache.k, &k)?,
-        v: tail(&cache.v, &v)?,
-    };
+    let next = cache.next(&k, &v, config.window())?;
     Ok((add(x, &y)?, next))
 }
 

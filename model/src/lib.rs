@@ -13,6 +13,7 @@ pub mod flops;
 pub mod gradients;
 mod init;
 pub mod memory;
+mod reading;
 pub mod sampling;
 pub mod session;
 mod tangent_step;
