@@ -191,10 +191,11 @@ impl Float for f32 {
             p = r.mul_add(p, c);
         }
         let e = (r * r).mul_add(p, r) + 1.0;
+        // n stands in the low bits of `shifted`; a cast would be one scalar conversion per lane
+        let n = shifted.to_bits().wrapping_sub(ROUND.to_bits()) as i32;
         // 2^n in two factors, so that n = 128 stays in range
-        let n = n as i32;
         let half = n >> 1;
-        let pow2 = |k: i32| f32::from_bits(((k + 127) as u32) << 23);
+        let pow2 = |k: i32| f32::from_bits((k.wrapping_add(127) as u32) << 23);
         let y = e * pow2(half) * pow2(n - half);
         if self < -87.33 {
             0.0
