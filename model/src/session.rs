@@ -13,8 +13,9 @@ use crate::ttt::{Net, Suffix};
 use crate::weights::Fast;
 use crate::{Error, Model, Result, Ttt};
 
-/// Inputs that go through the model at once, rounded up to whole mini-batches.
-const CHUNK: usize = 1024;
+/// Inputs that go through the model at once, rounded up to whole mini-batches: enough rows for products at full speed; with more,
+/// only memory grows.
+const CHUNK: usize = 256;
 
 /// Tokens that [`Session::new`] makes room for where attention is full.
 const FULL_ATTENTION: usize = 65_536;
