@@ -245,9 +245,10 @@ impl Session {
             let nll = match end - at == b {
                 true => self.step(&x, targets)?,
                 false => {
-                    let fast = constants(&self.fast);
+                    let known = targets.into();
+                    // no share in the fast weights is left when the step wants to write them
                     let (nll, live) =
-                        (self.suffix).losses(&x, &targets.into(), &fast, &self.live)?;
+                        (self.suffix).losses(&x, &known, &constants(&self.fast), &self.live)?;
                     self.live = live;
                     if self.ttt.is_some() {
                         self.open.push(x);
