@@ -29,14 +29,16 @@ impl Rotary {
         Ok(Rotary { cos, sin })
     }
 
+    /// Cosines and sines of `count` positions from `start` on.
+    pub fn tables(&self, start: usize, count: usize) -> Result<[Tensor; 2]> {
+        let rows = |table: &Tensor| table.rows(start, start + count);
+        Ok([rows(&self.cos)?, rows(&self.sin)?])
+    }
+
     /// Rotates x [t, n, h], whose first row stands at position `start`.
     fn rotate(&self, x: &Var, start: usize) -> Result<Var> {
-        let end = start + x.value().shape()[0];
-        Ok(rope(
-            x,
-            &self.cos.rows(start, end)?,
-            &self.sin.rows(start, end)?,
-        )?)
+        let [cos, sin] = self.tables(start, x.value().shape()[0])?;
+        Ok(rope(x, &cos, &sin)?)
     }
 }
 

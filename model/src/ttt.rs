@@ -276,11 +276,11 @@ pub(crate) fn mean(nll: &Var) -> Result<Var> {
 
 /// The part of the model that mini-batches go through one after the other.
 pub struct Suffix {
-    config: Rc<Config>,
-    rotary: Rotary,
-    blocks: Vec<Block<Var>>,
-    norm: Var,
-    head: Var,
+    pub(crate) config: Rc<Config>,
+    pub(crate) rotary: Rotary,
+    pub(crate) blocks: Vec<Block<Var>>,
+    pub(crate) norm: Var,
+    pub(crate) head: Var,
 }
 
 /// What one mini-batch hands to the next.

@@ -193,8 +193,8 @@ impl Float for f32 {
             p = r.mul_add(p, c);
         }
         let e = (r * r).mul_add(p, r) + 1.0;
-        // n stands in the low bits of `shifted`; it is added to the exponent of e, which stays that of a normal number: where n is
-        // -126, e is above 1, and where n is 128, below
+        // n stands in the low bits of `shifted` (a cast would be one scalar conversion per lane). It is added to the exponent of e,
+        // which stays that of a normal number: where n is -126, e is above 1, and where n is 128, below
         let n = shifted.to_bits().wrapping_sub(ROUND.to_bits());
         let y = f32::from_bits(e.to_bits().wrapping_add(n << 23));
         if self < LEAST {

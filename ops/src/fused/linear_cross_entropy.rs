@@ -129,10 +129,10 @@ fn at_targets(
     }
 }
 
-struct LinearCrossEntropy {
-    ids: Ids,
-    /// Results nll, lse and r; else nll alone.
-    gradient: bool,
+pub(super) struct LinearCrossEntropy {
+    pub(super) ids: Ids,
+    /// Results nll, r and lse; else nll alone.
+    pub(super) gradient: bool,
 }
 
 impl Op<Tensor> for LinearCrossEntropy {

@@ -177,7 +177,7 @@ impl WeightGradient {
     }
 }
 
-struct SwigluMlp;
+pub(super) struct SwigluMlp;
 
 impl Op<Tensor> for SwigluMlp {
     fn name(&self) -> &'static str {
@@ -239,9 +239,9 @@ pub fn swiglu_mlp(x: &Var, gate: &Var, up: &Var, down: &Var) -> Result<Var> {
 
 /// Inputs x, G, U, D, g, u, then those of dy, eg, eu that are there. Results: those of dx, dG, dU, dD that are there, then dh
 /// if dy is.
-struct SwigluMlpBwd {
-    ct: Present<3>,
-    results: Present<4>,
+pub(super) struct SwigluMlpBwd {
+    pub(super) ct: Present<3>,
+    pub(super) results: Present<4>,
 }
 
 const BWD: &str = "swiglu_mlp_bwd";

@@ -81,8 +81,8 @@ impl<T: Float> Caches<'_, T> {
     }
 }
 
-struct SwaAttention {
-    window: usize,
+pub(super) struct SwaAttention {
+    pub(super) window: usize,
 }
 
 impl Op<Tensor> for SwaAttention {
@@ -126,10 +126,10 @@ pub fn swa_attention(q: &Var, cached: [&Var; 2], current: [&Var; 2], window: usi
     Ok(apply(SwaAttention { window }, &x)?.swap_remove(0))
 }
 
-struct SwaAttentionBwd {
-    window: usize,
+pub(super) struct SwaAttentionBwd {
+    pub(super) window: usize,
     /// Which of [dq, dk, dv of the cache, dk, dv] are outputs.
-    wanted: Present<5>,
+    pub(super) wanted: Present<5>,
 }
 
 impl Op<Tensor> for SwaAttentionBwd {
