@@ -84,11 +84,11 @@ pub fn again(test: &str, settings: &[(&str, &str)]) -> Ran {
 }
 
 /// Runs a Python program of `tests/programs`.
-pub fn python(program: &str, settings: &[(&str, &str)]) -> Ran {
+pub fn python(program: &[&str], settings: &[(&str, &str)]) -> Ran {
     let folder = links();
     let here = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/programs");
     let mut command = interpreted("python3", &folder, settings);
-    let command = command.current_dir(&here).arg(program);
+    let command = command.current_dir(&here).args(program);
     Ran::new(command.output().expect("python3"))
 }
 
