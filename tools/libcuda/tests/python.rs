@@ -28,7 +28,7 @@ fn a_program_with_ctypes() {
 #[test]
 fn memory_that_is_not_freed_is_reported_when_its_context_or_the_program_ends() {
     if has_python() {
-        let lost = "1 piece of memory (4000 bytes) never freed; the first has 4000 bytes at 0x1000000000, made by cuMemAlloc";
+        let lost = "1 piece of memory (4000 bytes) never freed; the first has 4000 bytes at ";
         python(&["axpy.py", "leak"], &[])
             .succeeded()
             .says(&format!("cuCtxDestroy: {lost}"));

@@ -1,6 +1,9 @@
 //! Programs that use the interpreted driver: each test starts itself again, in a process that finds it.
 #![allow(dead_code)]
 
+// only some tests need it
+pub mod raw;
+
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
