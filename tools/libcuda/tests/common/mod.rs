@@ -116,3 +116,15 @@ pub fn nvrtc() -> Option<PathBuf> {
         name.starts_with("libnvrtc.so")
     })
 }
+
+/// Runs a test where it finds the driver, with late work and with early work; true in that process. Nothing may be found.
+pub fn late_and_early(test: &str) -> bool {
+    if inside() {
+        return true;
+    }
+    for work in ["late", "early"] {
+        let said = again(test, &[("WORK", work)]).succeeded().stderr;
+        assert!(!said.contains("interpreted"), "{work}: {said}");
+    }
+    false
+}

@@ -120,3 +120,9 @@ pub fn synchronise(stream: sys::CUstream) -> Result<()> {
 pub fn floats(values: &[f32]) -> Vec<u32> {
     values.iter().map(|value| value.to_bits()).collect()
 }
+
+/// Ends what `start` began.
+pub fn end(context: sys::CUcontext) {
+    // SAFETY: a context that was made.
+    check(unsafe { sys::cuCtxDestroy_v2(context) }).expect("destroyed");
+}
