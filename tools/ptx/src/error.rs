@@ -31,7 +31,7 @@ pub enum Error {
     /// A host access outside of an allocation.
     #[error("{operation} of {bytes} bytes at {address:#x}: {message}")]
     Memory {
-        /// "read", "write", "fill", "copy" or "free".
+        /// "read", "write", "fill", "free" or "allocation".
         operation: &'static str,
         /// First address.
         address: u64,

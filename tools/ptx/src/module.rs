@@ -7,7 +7,8 @@ use crate::decode::decode;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::program::{Program, SHARED_WINDOW};
-use crate::text::{ast, parse};
+use crate::text::ast::{self, Threads};
+use crate::text::parse;
 use crate::types::Space;
 
 /// A PTX module.
@@ -63,6 +64,15 @@ impl Module {
         entries.map(|function| function.name.as_str()).collect()
     }
 
+    /// Names and sizes in bytes of the variables in global and constant memory.
+    pub fn variables(&self) -> Vec<(&str, usize)> {
+        let variables = self.0.syntax.variables.iter();
+        variables
+            .filter(|v| v.space == Space::Global)
+            .map(|v| (v.name.as_str(), v.size as usize))
+            .collect()
+    }
+
     /// Decodes a kernel.
     ///
     /// # Errors
@@ -91,6 +101,24 @@ impl Kernel {
             .collect()
     }
 
+    /// Offsets of its arguments in a buffer that holds them all, in order.
+    pub fn argument_offsets(&self) -> Vec<usize> {
+        self.program
+            .params
+            .iter()
+            .map(|param| param.offset)
+            .collect()
+    }
+
+    /// Threads that a block may have: what `.reqntid` or `.maxntid` say, or 1024.
+    pub fn max_threads(&self) -> u32 {
+        match self.program.threads {
+            Some(Threads::Exactly(threads)) => threads.iter().product(),
+            Some(Threads::AtMost(threads)) => threads,
+            None => 1024,
+        }
+    }
+
     /// Bytes of static shared memory.
     pub fn static_shared(&self) -> usize {
         (self.program.shared_end - crate::program::SHARED_START) as usize
@@ -116,6 +144,17 @@ impl Device {
                 what: "variable",
                 name: name.into(),
             }),
+        }
+    }
+
+    /// Frees the variables of a module.
+    pub fn unload(&mut self, module: &Module) {
+        let addresses = self.variables.remove(&module.0.id).unwrap_or_default();
+        for (variable, address) in module.0.syntax.variables.iter().zip(addresses) {
+            if variable.space == Space::Global {
+                // one that the caller freed already is free
+                let _ = self.free(address);
+            }
         }
     }
 
