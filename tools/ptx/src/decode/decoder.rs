@@ -20,17 +20,25 @@ pub(super) struct Decoder<'m> {
     constants: HashMap<(Bank, Fill), usize>,
     /// Functions called so far, with their parameters and results in local memory.
     pub functions: Vec<Called<'m>>,
-    /// Calls: instruction, index of the function.
-    pub calls: Vec<(usize, usize)>,
+    /// Calls: instruction, which of its functions, index of the function.
+    pub calls: Vec<(usize, usize, usize)>,
     /// Predicate that holds the carry flag.
     carry: Option<usize>,
+}
+
+/// Where a parameter of a function lives.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Place {
+    /// Offset in local memory, and bytes.
+    Memory(u64, u64),
+    Register(Register),
 }
 
 /// A device function and where its parameters live.
 pub(super) struct Called<'m> {
     pub function: &'m Function,
-    pub params: Vec<u64>,
-    pub returns: Vec<u64>,
+    pub params: Vec<Place>,
+    pub returns: Vec<Place>,
     start: u32,
     /// Functions that it calls.
     calls: Vec<usize>,
@@ -72,7 +80,7 @@ pub(crate) fn decode(module: &Module, name: &str) -> Result<Program> {
         ranges.push(decoder.called(done)?);
         let calls = decoder.calls[first_call..]
             .iter()
-            .map(|call| call.1)
+            .map(|call| call.2)
             .collect();
         decoder.functions[done].calls = calls;
         decoder.no_recursion(done, function.line)?;
@@ -174,8 +182,8 @@ impl<'m> Decoder<'m> {
                 format!("the function {name} has no body here"),
             ));
         };
-        let place = |d: &mut Self, list: &[Variable]| -> Vec<u64> {
-            list.iter().map(|v| d.local(v.size, v.align)).collect()
+        let place = |d: &mut Self, list: &[Variable]| -> Vec<Place> {
+            list.iter().map(|v| d.parameter(v)).collect()
         };
         let (params, returns) = (
             place(self, &function.params),
@@ -191,6 +199,22 @@ impl<'m> Decoder<'m> {
         Ok(self.functions.len() - 1)
     }
 
+    fn parameter(&mut self, variable: &Variable) -> Place {
+        let Some(ty) = variable.register else {
+            return Place::Memory(self.local(variable.size, variable.align), variable.size);
+        };
+        let bank = match ty.bits() {
+            1 => Bank::Predicate,
+            64 => Bank::Double,
+            _ => Bank::Word,
+        };
+        Place::Register(Register {
+            bank,
+            slot: self.fresh(bank),
+            bits: ty.bits(),
+        })
+    }
+
     fn called(&mut self, index: usize) -> Result<(usize, usize)> {
         let Called {
             function,
@@ -204,10 +228,15 @@ impl<'m> Decoder<'m> {
             .iter()
             .zip(params)
             .chain(function.returns.iter().zip(returns));
-        let named: Vec<(String, u64)> = named.map(|(v, at)| (v.name.clone(), *at)).collect();
+        let named: Vec<(String, Place)> = named.map(|(v, at)| (v.name.clone(), *at)).collect();
         self.scopes.open();
-        for (name, at) in named {
-            self.scopes.declare_symbol(&name, Symbol::CallParam(at));
+        for (name, place) in named {
+            match place {
+                Place::Memory(at, bytes) => self
+                    .scopes
+                    .declare_symbol(&name, Symbol::CallParam(at, bytes)),
+                Place::Register(register) => self.scopes.declare_register(&name, register),
+            }
         }
         let range = self.body(function)?;
         self.scopes.close();
@@ -223,7 +252,7 @@ impl<'m> Decoder<'m> {
                 let name = &self.functions[from].function.name;
                 return Err(Error::at(
                     line,
-                    format!("{name} calls itself, which is not supported"),
+                    format!("{name} may call itself, which is not supported"),
                 ));
             }
             if !std::mem::replace(&mut reached[next], true) {
@@ -287,7 +316,7 @@ impl<'m> Decoder<'m> {
                 Space::Param => {
                     let at = self.local(variable.size, variable.align);
                     self.scopes
-                        .declare_symbol(&variable.name, Symbol::CallParam(at));
+                        .declare_symbol(&variable.name, Symbol::CallParam(at, variable.size));
                 }
                 _ => {
                     let message = "variables of this space are not known inside of a function";
@@ -401,10 +430,10 @@ impl<'m> Decoder<'m> {
     }
 
     fn link(&mut self) {
-        for (at, function) in &self.calls {
+        for (at, which, function) in &self.calls {
             let start = self.functions[*function].start;
-            if let Action::Call { target, .. } = &mut self.program.code[*at].action {
-                *target = start;
+            if let Action::Call(call) = &mut self.program.code[*at].action {
+                call.callees[*which].target = start;
             }
         }
     }

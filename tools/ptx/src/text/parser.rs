@@ -265,6 +265,7 @@ impl<'t> Parser<'t> {
             align,
             size: count.saturating_mul(bytes),
             unsized_array,
+            register: None,
             init: vec![],
             addresses: vec![],
             line,
@@ -340,18 +341,19 @@ impl<'t> Parser<'t> {
         let mut parameters = vec![];
         self.expect('(')?;
         while !self.accept(')') {
-            match self.word(".param")? {
-                ".param" => {}
-                ".reg" => {
-                    return Err(Error::at(
-                        self.line(),
-                        "parameters in registers are not known, only .param",
-                    ));
+            match self.word("`.param` or `.reg`")? {
+                ".param" => {
+                    let (bytes, align) = self.variable_type()?;
+                    parameters.push(self.declarator(Space::Param, bytes, align)?);
                 }
-                _ => return self.error("`.param`"),
+                ".reg" => {
+                    let ty = self.register_type()?;
+                    let mut register = self.declarator(Space::Param, ty.bytes().into(), 1)?;
+                    register.register = Some(ty);
+                    parameters.push(register);
+                }
+                _ => return self.error("`.param` or `.reg`"),
             }
-            let (bytes, align) = self.variable_type()?;
-            parameters.push(self.declarator(Space::Param, bytes, align)?);
             self.accept(',');
         }
         Ok(parameters)
@@ -474,13 +476,7 @@ impl<'t> Parser<'t> {
             ".loc" => self.loc()?,
             ".pragma" => while self.next() != Token::Mark(';') {},
             ".reg" => {
-                let ty = self.word("a type")?;
-                let Some(ty) = ty.strip_prefix('.').and_then(Type::parse) else {
-                    return Err(Error::at(
-                        line,
-                        format!("registers of type {ty} are not known"),
-                    ));
-                };
+                let ty = self.register_type()?;
                 let mut names = vec![];
                 loop {
                     let name = self.word("the name of a register")?.to_string();
@@ -508,6 +504,13 @@ impl<'t> Parser<'t> {
             },
         }
         Ok(())
+    }
+
+    fn register_type(&mut self) -> Result<Type> {
+        let line = self.line();
+        let ty = self.word("a type")?;
+        let known = ty.strip_prefix('.').and_then(Type::parse);
+        known.ok_or_else(|| Error::at(line, format!("registers of type {ty} are not known")))
     }
 
     fn instruction(&mut self) -> Result<Instruction> {
