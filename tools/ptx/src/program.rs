@@ -158,15 +158,16 @@ pub(crate) enum AtomicType {
     BF16x2,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Atomic {
     pub access: Access,
     pub op: AtomicOp,
     pub ty: AtomicType,
-    /// None for `red`.
-    pub dest: Option<Register>,
-    pub value: Register,
-    /// What `cas` compares with in `value`, and this is what it stores.
+    /// By element; empty for `red`.
+    pub dest: Vec<Option<Register>>,
+    /// By element.
+    pub values: Vec<Register>,
+    /// `cas` compares with the value, and this is what it stores.
     pub swap: Option<Register>,
 }
 

@@ -5,7 +5,7 @@ use half::{bf16, f16};
 use super::float::saturate_wide;
 use super::line::{Half, Line, compute};
 use super::moves::{COMPARISONS, relation};
-use super::rounding;
+use super::rounding::{self, Rounding};
 use crate::counters::Class;
 use crate::error::Result;
 use crate::exec::registers::{Bank, Lane};
@@ -89,7 +89,14 @@ fn function<T: Half>(line: &mut Line) -> Result<(Function<T>, usize)> {
         "add" => Box::new(move |[a, b, _]| after(rounding::add(before(a), before(b)))),
         "sub" => Box::new(move |[a, b, _]| after(rounding::add(before(a), -before(b)))),
         "mul" => Box::new(move |[a, b, _]| after(before(a) * before(b))),
-        "fma" => Box::new(move |[a, b, c]| after(rounding::fma(before(a), before(b), before(c)))),
+        "fma" => Box::new(move |[a, b, c]| {
+            after(rounding::fma(
+                before(a),
+                before(b),
+                before(c),
+                Rounding::Nearest,
+            ))
+        }),
         "min" | "max" => {
             let less = line.name == "min";
             Box::new(move |[a, b, _]| {
