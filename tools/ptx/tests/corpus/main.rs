@@ -10,6 +10,7 @@ mod attention;
 mod copies;
 mod elements;
 mod functions;
+mod planted;
 mod products;
 mod reductions;
 mod rows;
@@ -36,6 +37,11 @@ struct Corpus {
 
 impl Corpus {
     fn new(name: &str) -> Self {
+        Corpus::edited(name, str::to_string)
+    }
+
+    /// A file whose text is changed first.
+    fn edited(name: &str, edit: impl Fn(&str) -> String) -> Self {
         let path = format!("{}/kernels/ptx/{name}.ptx", env!("CARGO_MANIFEST_DIR"));
         let text = std::fs::read_to_string(&path).unwrap_or_else(|e| panic!("{path}: {e}"));
         let number = |word: &str| {
@@ -43,7 +49,7 @@ impl Corpus {
             rest.split_once('.')?.0.trim().parse().ok()
         };
         Corpus {
-            module: Module::parse(&text).unwrap_or_else(|e| panic!("{name}: {e}")),
+            module: Module::parse(&edit(&text)).unwrap_or_else(|e| panic!("{name}: {e}")),
             device: Device::new(),
             dynamic_shared: number("Dynamic shared memory:").unwrap_or(0),
             threads: number("// Threads:").unwrap_or(0),
@@ -72,13 +78,16 @@ impl Corpus {
             .collect()
     }
 
+    fn report(&mut self, kernel: &str, launch: Launch, args: &[Arg]) -> Report {
+        let kernel = self.module.kernel(kernel).unwrap_or_else(|e| panic!("{e}"));
+        self.device
+            .launch(&kernel, &launch, args, &Options::default())
+            .unwrap_or_else(|e| panic!("{e}"))
+    }
+
     /// Launches and panics if anything but stores of the same value is found.
     fn launch(&mut self, kernel: &str, launch: Launch, args: &[Arg]) -> Report {
-        let kernel = self.module.kernel(kernel).unwrap_or_else(|e| panic!("{e}"));
-        let report = self
-            .device
-            .launch(&kernel, &launch, args, &Options::default())
-            .unwrap_or_else(|e| panic!("{e}"));
+        let report = self.report(kernel, launch, args);
         let found: Vec<String> = report
             .findings
             .iter()
