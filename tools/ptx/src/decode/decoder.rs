@@ -26,6 +26,9 @@ pub(super) struct Decoder<'m> {
     carry: Option<usize>,
 }
 
+/// Registers of a kind, with all that is called.
+const MOST_REGISTERS: usize = 1 << 18;
+
 /// Where a parameter of a function lives.
 #[derive(Debug, Clone, Copy)]
 pub(super) enum Place {
@@ -301,7 +304,7 @@ impl<'m> Decoder<'m> {
                 self.scopes.declare_label(name, at);
             }
             Statement::Targets(name, labels) => self.scopes.declare_targets(name, labels),
-            Statement::Registers(ty, names) => self.registers(*ty, names)?,
+            Statement::Registers(ty, names, line) => self.registers(*ty, names, *line)?,
             Statement::Variable(variable) => match variable.space {
                 Space::Shared if variable.unsized_array => {
                     let message = "dynamic shared memory belongs before the kernel";
@@ -328,14 +331,14 @@ impl<'m> Decoder<'m> {
         Ok(())
     }
 
-    fn registers(&mut self, ty: Type, names: &[(String, Option<u32>)]) -> Result<()> {
+    fn registers(&mut self, ty: Type, names: &[(String, Option<u32>)], line: u32) -> Result<()> {
         let bank = match ty.bits() {
             1 => Bank::Predicate,
             8 | 16 | 32 => Bank::Word,
             64 => Bank::Double,
             bits => {
                 let message = format!("registers of {bits} bits are not known");
-                return Err(Error::at(0, message));
+                return Err(Error::at(line, message));
             }
         };
         for (name, count) in names {
@@ -344,7 +347,14 @@ impl<'m> Decoder<'m> {
                 slot: *self.bank(bank),
                 bits: ty.bits(),
             };
-            *self.bank(bank) += count.unwrap_or(1) as usize;
+            let slots = self.bank(bank);
+            *slots += count.unwrap_or(1) as usize;
+            if *slots > MOST_REGISTERS {
+                return Err(Error::at(
+                    line,
+                    format!("more than {MOST_REGISTERS} registers"),
+                ));
+            }
             match count {
                 Some(count) => self.scopes.declare_range(name, register, *count),
                 None => self.scopes.declare_register(name, register),

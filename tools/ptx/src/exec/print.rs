@@ -107,7 +107,7 @@ impl Values<'_, '_> {
 
     /// The next argument, of 4 or 8 bytes; what is not there is zero.
     fn take(&mut self, bytes: u64) -> u64 {
-        let at = self.next.next_multiple_of(bytes);
+        let at = self.next.checked_next_multiple_of(bytes).unwrap_or(0);
         self.next = at.wrapping_add(bytes);
         let byte = |i: u64| self.byte(at.wrapping_add(i)).unwrap_or(0);
         (0..bytes).fold(0, |all, i| all | u64::from(byte(i)) << (8 * i))

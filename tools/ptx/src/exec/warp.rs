@@ -97,7 +97,9 @@ impl Warp {
     pub fn run(&mut self, env: &mut Env) {
         let setting = env.setting;
         let code = &setting.program.code;
-        let turn_ends = self.issued + TURN;
+        // a warp that waits often has short turns, and may run away all the same
+        let limit = setting.options.instructions_per_warp.saturating_add(1);
+        let turn_ends = (self.issued + TURN).min(limit);
         while let Some(path) = self.paths.last().copied() {
             if path.pc == path.meet {
                 self.paths.pop();

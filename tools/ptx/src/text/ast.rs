@@ -62,8 +62,8 @@ pub(crate) enum Threads {
 pub(crate) enum Statement {
     Open,
     Close,
-    /// `.reg .b32 %r<10>, x;`: names, with a count where one is given.
-    Registers(Type, Vec<(String, Option<u32>)>),
+    /// `.reg .b32 %r<10>, x;`: names, with a count where one is given; and the line.
+    Registers(Type, Vec<(String, Option<u32>)>, u32),
     Variable(Variable),
     Label(String),
     /// `name: .branchtargets a, b;`

@@ -138,6 +138,8 @@ fn traps_and_runaways() {
         instructions_per_warp: 1 << 15,
         ..Options::default()
     };
-    let (_, report) = launch("LOOP: add.u32 %r5, %r5, 1; bra LOOP;", 32, &options);
-    assert_eq!(kinds(&report), [Kind::Runaway]);
+    for body in ["add.u32 %r5, %r5, 1;", "bar.sync 0;"] {
+        let (_, report) = launch(&format!("LOOP: {body} bra LOOP;"), 64, &options);
+        assert_eq!(kinds(&report), [Kind::Runaway]);
+    }
 }
