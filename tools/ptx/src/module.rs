@@ -180,7 +180,10 @@ impl Device {
             bytes.resize(variable.size as usize, 0);
             for (at, name, offset) in &variable.addresses {
                 let known = variables.iter().position(|v| v.name == *name);
-                let target = known.map_or(0, |index| addresses[index].wrapping_add(*offset as u64));
+                let target = match known {
+                    Some(index) => addresses[index].wrapping_add(*offset as u64),
+                    None => module.syntax.function_address(name).unwrap_or(0),
+                };
                 let at = *at as usize;
                 if let Some(place) = bytes.get_mut(at..at + 8) {
                     place.copy_from_slice(&target.to_le_bytes());

@@ -9,6 +9,8 @@ use crate::types::Space;
 pub(crate) const SHARED_WINDOW: u64 = 0x7f00_0000_0000;
 /// Generic addresses of local memory.
 pub(crate) const LOCAL_WINDOW: u64 = 0x7e00_0000_0000;
+/// Addresses of functions: each has one of its own, and no memory.
+pub(crate) const FUNCTION_WINDOW: u64 = 0x7c00_0000_0000;
 /// Generic addresses of kernel arguments.
 pub(crate) const PARAM_WINDOW: u64 = 0x7d00_0000_0000;
 /// Shared variables start here, as on Hopper: address 0 is nobody's.
@@ -156,15 +158,16 @@ pub(crate) enum AtomicType {
     BF16x2,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Atomic {
     pub access: Access,
     pub op: AtomicOp,
     pub ty: AtomicType,
-    /// None for `red`.
-    pub dest: Option<Register>,
-    pub value: Register,
-    /// What `cas` compares with in `value`, and this is what it stores.
+    /// By element; empty for `red`.
+    pub dest: Vec<Option<Register>>,
+    /// By element.
+    pub values: Vec<Register>,
+    /// `cas` compares with the value, and this is what it stores.
     pub swap: Option<Register>,
 }
 
@@ -284,6 +287,38 @@ pub(crate) enum MbarrierOp {
     },
 }
 
+/// A call: of one function, or of that whose address is in a register.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Call {
+    pub callees: Vec<Callee>,
+    /// Slot of the address.
+    pub by: Option<usize>,
+}
+
+/// A function that may be called, and how its parameters are handed over.
+#[derive(Debug, Clone)]
+pub(crate) struct Callee {
+    pub address: u64,
+    pub target: u32,
+    pub arguments: Vec<Pass>,
+    pub results: Vec<Pass>,
+}
+
+/// A parameter handed over.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Pass {
+    /// Places in local memory.
+    Bytes {
+        from: u64,
+        to: u64,
+        bytes: u64,
+    },
+    Register {
+        from: Register,
+        to: Register,
+    },
+}
+
 pub(crate) enum Action {
     Compute(Compute),
     Load {
@@ -299,11 +334,12 @@ pub(crate) enum Action {
     Branch(u32),
     /// `brx.idx`: slot of the index, targets.
     BranchIndexed(usize, Vec<u32>),
-    /// Target, and copies of parameters (from, to, bytes) in local memory.
-    Call {
-        target: u32,
-        arguments: Vec<(u64, u64, u64)>,
-        results: Vec<(u64, u64, u64)>,
+    Call(Call),
+    /// `vprintf` and `__assertfail`: places of the arguments and of the result in local memory.
+    Print {
+        assertion: bool,
+        arguments: Vec<u64>,
+        result: Option<u64>,
     },
     Return,
     Exit,

@@ -20,17 +20,28 @@ pub(super) struct Decoder<'m> {
     constants: HashMap<(Bank, Fill), usize>,
     /// Functions called so far, with their parameters and results in local memory.
     pub functions: Vec<Called<'m>>,
-    /// Calls: instruction, index of the function.
-    pub calls: Vec<(usize, usize)>,
+    /// Calls: instruction, which of its functions, index of the function.
+    pub calls: Vec<(usize, usize, usize)>,
     /// Predicate that holds the carry flag.
     carry: Option<usize>,
+}
+
+/// Registers of a kind, with all that is called.
+const MOST_REGISTERS: usize = 1 << 18;
+
+/// Where a parameter of a function lives.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Place {
+    /// Offset in local memory, and bytes.
+    Memory(u64, u64),
+    Register(Register),
 }
 
 /// A device function and where its parameters live.
 pub(super) struct Called<'m> {
     pub function: &'m Function,
-    pub params: Vec<u64>,
-    pub returns: Vec<u64>,
+    pub params: Vec<Place>,
+    pub returns: Vec<Place>,
     start: u32,
     /// Functions that it calls.
     calls: Vec<usize>,
@@ -72,7 +83,7 @@ pub(crate) fn decode(module: &Module, name: &str) -> Result<Program> {
         ranges.push(decoder.called(done)?);
         let calls = decoder.calls[first_call..]
             .iter()
-            .map(|call| call.1)
+            .map(|call| call.2)
             .collect();
         decoder.functions[done].calls = calls;
         decoder.no_recursion(done, function.line)?;
@@ -174,8 +185,8 @@ impl<'m> Decoder<'m> {
                 format!("the function {name} has no body here"),
             ));
         };
-        let place = |d: &mut Self, list: &[Variable]| -> Vec<u64> {
-            list.iter().map(|v| d.local(v.size, v.align)).collect()
+        let place = |d: &mut Self, list: &[Variable]| -> Vec<Place> {
+            list.iter().map(|v| d.parameter(v)).collect()
         };
         let (params, returns) = (
             place(self, &function.params),
@@ -191,6 +202,22 @@ impl<'m> Decoder<'m> {
         Ok(self.functions.len() - 1)
     }
 
+    fn parameter(&mut self, variable: &Variable) -> Place {
+        let Some(ty) = variable.register else {
+            return Place::Memory(self.local(variable.size, variable.align), variable.size);
+        };
+        let bank = match ty.bits() {
+            1 => Bank::Predicate,
+            64 => Bank::Double,
+            _ => Bank::Word,
+        };
+        Place::Register(Register {
+            bank,
+            slot: self.fresh(bank),
+            bits: ty.bits(),
+        })
+    }
+
     fn called(&mut self, index: usize) -> Result<(usize, usize)> {
         let Called {
             function,
@@ -204,10 +231,15 @@ impl<'m> Decoder<'m> {
             .iter()
             .zip(params)
             .chain(function.returns.iter().zip(returns));
-        let named: Vec<(String, u64)> = named.map(|(v, at)| (v.name.clone(), *at)).collect();
+        let named: Vec<(String, Place)> = named.map(|(v, at)| (v.name.clone(), *at)).collect();
         self.scopes.open();
-        for (name, at) in named {
-            self.scopes.declare_symbol(&name, Symbol::CallParam(at));
+        for (name, place) in named {
+            match place {
+                Place::Memory(at, bytes) => self
+                    .scopes
+                    .declare_symbol(&name, Symbol::CallParam(at, bytes)),
+                Place::Register(register) => self.scopes.declare_register(&name, register),
+            }
         }
         let range = self.body(function)?;
         self.scopes.close();
@@ -223,7 +255,7 @@ impl<'m> Decoder<'m> {
                 let name = &self.functions[from].function.name;
                 return Err(Error::at(
                     line,
-                    format!("{name} calls itself, which is not supported"),
+                    format!("{name} may call itself, which is not supported"),
                 ));
             }
             if !std::mem::replace(&mut reached[next], true) {
@@ -272,7 +304,7 @@ impl<'m> Decoder<'m> {
                 self.scopes.declare_label(name, at);
             }
             Statement::Targets(name, labels) => self.scopes.declare_targets(name, labels),
-            Statement::Registers(ty, names) => self.registers(*ty, names)?,
+            Statement::Registers(ty, names, line) => self.registers(*ty, names, *line)?,
             Statement::Variable(variable) => match variable.space {
                 Space::Shared if variable.unsized_array => {
                     let message = "dynamic shared memory belongs before the kernel";
@@ -287,7 +319,7 @@ impl<'m> Decoder<'m> {
                 Space::Param => {
                     let at = self.local(variable.size, variable.align);
                     self.scopes
-                        .declare_symbol(&variable.name, Symbol::CallParam(at));
+                        .declare_symbol(&variable.name, Symbol::CallParam(at, variable.size));
                 }
                 _ => {
                     let message = "variables of this space are not known inside of a function";
@@ -299,14 +331,14 @@ impl<'m> Decoder<'m> {
         Ok(())
     }
 
-    fn registers(&mut self, ty: Type, names: &[(String, Option<u32>)]) -> Result<()> {
+    fn registers(&mut self, ty: Type, names: &[(String, Option<u32>)], line: u32) -> Result<()> {
         let bank = match ty.bits() {
             1 => Bank::Predicate,
             8 | 16 | 32 => Bank::Word,
             64 => Bank::Double,
             bits => {
                 let message = format!("registers of {bits} bits are not known");
-                return Err(Error::at(0, message));
+                return Err(Error::at(line, message));
             }
         };
         for (name, count) in names {
@@ -315,7 +347,14 @@ impl<'m> Decoder<'m> {
                 slot: *self.bank(bank),
                 bits: ty.bits(),
             };
-            *self.bank(bank) += count.unwrap_or(1) as usize;
+            let slots = self.bank(bank);
+            *slots += count.unwrap_or(1) as usize;
+            if *slots > MOST_REGISTERS {
+                return Err(Error::at(
+                    line,
+                    format!("more than {MOST_REGISTERS} registers"),
+                ));
+            }
             match count {
                 Some(count) => self.scopes.declare_range(name, register, *count),
                 None => self.scopes.declare_register(name, register),
@@ -401,10 +440,10 @@ impl<'m> Decoder<'m> {
     }
 
     fn link(&mut self) {
-        for (at, function) in &self.calls {
+        for (at, which, function) in &self.calls {
             let start = self.functions[*function].start;
-            if let Action::Call { target, .. } = &mut self.program.code[*at].action {
-                *target = start;
+            if let Action::Call(call) = &mut self.program.code[*at].action {
+                call.callees[*which].target = start;
             }
         }
     }

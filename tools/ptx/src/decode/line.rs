@@ -229,10 +229,14 @@ impl<'d, 'm> Line<'d, 'm> {
         match self.decoder.scopes.symbol(name) {
             Some(Symbol::Shared(at) | Symbol::Local(at) | Symbol::Param(at)) => Ok(plus(at)),
             Some(Symbol::Variable(index)) => Ok(Fill::Variable(index, offset)),
-            Some(Symbol::CallParam(_)) => self.error(format!(
+            Some(Symbol::CallParam(..)) => self.error(format!(
                 "the address of {name}, a parameter of a function, is not known"
             )),
-            None => self.error(format!("{name} is not declared")),
+            None if name == "WARP_SZ" => Ok(plus(LANES as u64)),
+            None => match self.decoder.module.function_address(name) {
+                Some(address) => Ok(plus(address)),
+                None => self.error(format!("{name} is not declared")),
+            },
         }
     }
 
@@ -312,7 +316,7 @@ impl<'d, 'm> Line<'d, 'm> {
         }
         let fill = match &**base {
             Operand::Name(name, _) => match self.decoder.scopes.symbol(name) {
-                Some(Symbol::CallParam(at)) if *space == Space::Param => {
+                Some(Symbol::CallParam(at, _)) if *space == Space::Param => {
                     *space = Space::Local;
                     Fill::Value(at)
                 }

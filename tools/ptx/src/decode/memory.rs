@@ -62,15 +62,20 @@ fn note(line: &mut Line, access: &Access) {
     }
 }
 
-fn access(line: &mut Line, at: usize) -> Result<(Access, Type)> {
-    let strong = qualifiers(line);
-    let mut space = line.space();
-    let count = match line.take_one(&["v2", "v4", "v8"]) {
+/// Elements of a vector.
+fn count(line: &mut Line) -> usize {
+    match line.take_one(&["v2", "v4", "v8"]) {
         None => 1,
         Some("v2") => 2,
         Some("v4") => 4,
         Some(_) => 8,
-    };
+    }
+}
+
+fn access(line: &mut Line, at: usize) -> Result<(Access, Type)> {
+    let strong = qualifiers(line);
+    let mut space = line.space();
+    let count = count(line);
     let ty = line.ty()?;
     if ty == Type::Pred || ty.bits() == 128 {
         return line.unknown();
@@ -172,9 +177,7 @@ fn atomic(line: &mut Line) -> Result<(Action, Class)> {
     let Some((_, op)) = operations.into_iter().find(|(name, _)| line.take(name)) else {
         return line.unknown();
     };
-    if line.has("v2") || line.has("v4") || line.has("v8") {
-        return line.error("vector atomics are not known");
-    }
+    let count = count(line);
     let ty = line.ty()?;
     let element = match ty {
         Type::U(32 | 64) | Type::B(16 | 32 | 64) => AtomicType::Unsigned,
@@ -189,7 +192,11 @@ fn atomic(line: &mut Line) -> Result<(Action, Class)> {
     };
     let float = !matches!(element, AtomicType::Unsigned | AtomicType::Signed);
     let bits = matches!(ty, Type::B(_));
+    // vectors of 16 bytes at most, of floats
+    let vector = float && ty != Type::F64 && count * usize::from(ty.bytes()) <= 16;
     let allowed = match op {
+        _ if count > 1 && !vector => false,
+        AtomicOp::Min | AtomicOp::Max if count > 1 => ty != Type::F32,
         AtomicOp::Add => !bits,
         AtomicOp::Min | AtomicOp::Max => !bits && !float,
         AtomicOp::Inc | AtomicOp::Dec => ty == Type::U(32),
@@ -205,16 +212,24 @@ fn atomic(line: &mut Line) -> Result<(Action, Class)> {
     let operands = first + 2 + usize::from(op == AtomicOp::Compare);
     policy(line, operands)?;
     let address = line.address(first, &mut space)?;
-    let dest = if returns {
-        let item = line.operand(0)?;
-        match item {
-            Operand::Name(name, 0) if name == "_" => None,
-            item => Some(line.register(item)?),
+    let mut dest = vec![];
+    if returns {
+        for item in line.items(0)? {
+            dest.push(match item {
+                Operand::Name(name, 0) if name == "_" => None,
+                item => Some(line.register(item)?),
+            });
         }
-    } else {
-        None
-    };
-    let value = stored(line, line.operand(first + 1)?, ty)?;
+    }
+    let mut values = vec![];
+    for item in line.items(first + 1)? {
+        values.push(stored(line, item, ty)?);
+    }
+    let narrow = |r: &Register| r.bank == Bank::Predicate || r.bits < ty.bits();
+    let fits = !returns || dest.len() == count && !dest.iter().flatten().any(narrow);
+    if values.len() != count || !fits {
+        return line.error("the number of registers does not fit");
+    }
     let swap = if op == AtomicOp::Compare {
         Some(stored(line, line.operand(first + 2)?, ty)?)
     } else {
@@ -224,7 +239,7 @@ fn atomic(line: &mut Line) -> Result<(Action, Class)> {
         space,
         address,
         bytes: usize::from(ty.bytes()),
-        count: 1,
+        count,
         strong: true,
     };
     note(line, &access);
@@ -233,7 +248,7 @@ fn atomic(line: &mut Line) -> Result<(Action, Class)> {
         op,
         ty: element,
         dest,
-        value,
+        values,
         swap,
     };
     Ok((Action::Atomic(atomic), Class::Atomic))

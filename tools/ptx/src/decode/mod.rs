@@ -2,6 +2,7 @@
 //! suffixes. An opcode or suffix nobody claims is an error.
 
 mod bits;
+mod calls;
 mod control;
 mod convert;
 mod decoder;

@@ -168,8 +168,14 @@ fn is_space(line: &mut Line) -> Result<Action> {
     line.map1(move |a: u64| resolve(Space::Generic, a).0 == space)
 }
 
+/// What `setp` and `set` compare by.
+pub(super) const COMPARISONS: [&str; 18] = [
+    "eq", "ne", "lt", "le", "gt", "ge", "lo", "ls", "hi", "hs", "equ", "neu", "ltu", "leu", "gtu",
+    "geu", "num", "nan",
+];
+
 /// Comparison of types and what it gives for values that are not ordered.
-fn relation<T: PartialOrd>(name: &str) -> Option<fn(T, T) -> bool> {
+pub(super) fn relation<T: PartialOrd>(name: &str) -> Option<fn(T, T) -> bool> {
     fn unordered<T: PartialOrd>(a: &T, b: &T) -> bool {
         a.partial_cmp(b).is_none()
     }
@@ -241,11 +247,7 @@ fn compare(line: &mut Line, to_predicate: bool) -> Result<Action> {
         _ => return line.error("the types of a comparison are not known"),
     };
     let flush = line.take("ftz");
-    let names = [
-        "eq", "ne", "lt", "le", "gt", "ge", "lo", "ls", "hi", "hs", "equ", "neu", "ltu", "leu",
-        "gtu", "geu", "num", "nan",
-    ];
-    let Some(name) = line.take_one(&names) else {
+    let Some(name) = line.take_one(&COMPARISONS) else {
         return line.unknown();
     };
     let combine = line.take_one(&["and", "or", "xor"]);
@@ -286,10 +288,17 @@ fn compare(line: &mut Line, to_predicate: bool) -> Result<Action> {
     if !to_predicate {
         let one = match result {
             Type::F32 => 1f32.to_bits(),
+            Type::F16 => f16::ONE.to_bits().into(),
+            Type::BF16 => bf16::ONE.to_bits().into(),
             Type::U(32) | Type::S(32) => u32::MAX,
+            Type::U(16) | Type::S(16) => u16::MAX.into(),
             _ => return line.unknown(),
         };
-        let d = line.dest::<u32>(0)?;
+        let d = if result.bits() == 16 {
+            line.dest::<u16>(0)?
+        } else {
+            line.dest::<u32>(0)?
+        };
         return Ok(compute(move |registers, mask| {
             let bits = combined(test(registers), registers);
             let out = std::array::from_fn(|lane| if bits >> lane & 1 == 1 { one } else { 0 });

@@ -14,8 +14,8 @@ pub(super) enum Symbol {
     Local(u64),
     /// Offset in the arguments of the kernel.
     Param(u64),
-    /// A parameter of a device function, or of a call: offset in local memory.
-    CallParam(u64),
+    /// A parameter of a device function, or of a call: offset in local memory, and bytes.
+    CallParam(u64, u64),
     /// Index of a variable of the module in global or constant memory.
     Variable(usize),
 }

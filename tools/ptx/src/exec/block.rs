@@ -32,6 +32,8 @@ pub(super) struct Env<'l> {
     /// Work by instruction.
     pub work: Vec<Work>,
     pub findings: Findings,
+    /// What the block has printed.
+    pub printed: String,
     /// Orders blocks that run one after another.
     pub order: Option<&'l mut Order>,
     /// Allocation that was found last.
@@ -143,12 +145,12 @@ impl Env<'_> {
     }
 }
 
-/// Runs one block and returns its work and findings.
+/// Runs one block and returns its work, its findings and what it printed.
 pub(super) fn run<'l>(
     setting: &'l Setting<'l>,
     number: u64,
     order: Option<&'l mut Order>,
-) -> (Vec<Work>, Findings) {
+) -> (Vec<Work>, Findings, String) {
     let [gx, gy, _] = setting.launch.grid.map(u64::from);
     let block = [number % gx, number / gx % gy, number / (gx * gy)].map(|c| c as u32);
     let program = setting.program;
@@ -171,6 +173,7 @@ pub(super) fn run<'l>(
         progress: false,
         work: vec![Work::default(); program.code.len()],
         findings: Findings::default(),
+        printed: String::new(),
         order,
         hint: 0,
         stop: false,
@@ -184,7 +187,7 @@ pub(super) fn run<'l>(
         })
         .collect();
     schedule(&mut env, &mut warps);
-    (env.work, env.findings)
+    (env.work, env.findings, env.printed)
 }
 
 /// Turns without progress after which the warps that are left are stuck.

@@ -107,6 +107,8 @@ pub struct Report {
     pub findings: Vec<Finding>,
     /// What was done.
     pub counters: Counters,
+    /// What `printf` wrote, block after block.
+    pub printed: String,
 }
 
 impl Report {
@@ -185,11 +187,12 @@ type Merged = BTreeMap<(usize, Kind), (u64, Finding)>;
 struct Outcome {
     work: Vec<Work>,
     findings: Merged,
+    printed: String,
     stopped: bool,
 }
 
 impl Outcome {
-    fn block(number: u64, work: Vec<Work>, findings: Findings) -> Self {
+    fn block(number: u64, (work, findings, printed): (Vec<Work>, Findings, String)) -> Self {
         let stops = |kind| {
             matches!(
                 kind,
@@ -202,12 +205,14 @@ impl Outcome {
         Outcome {
             work,
             findings: keyed.collect(),
+            printed,
             stopped,
         }
     }
 
     fn merge(mut self, other: Outcome) -> Self {
         self.stopped |= other.stopped;
+        self.printed.push_str(&other.printed);
         if self.work.is_empty() {
             self.work = other.work;
         } else {
@@ -284,14 +289,11 @@ fn run(setting: &Setting) -> Outcome {
         if setting.program.ordered {
             for number in batch {
                 order.acquired = 0;
-                let (work, findings) = block::run(setting, number, Some(&mut order));
-                outcome = outcome.merge(Outcome::block(number, work, findings));
+                let block = block::run(setting, number, Some(&mut order));
+                outcome = outcome.merge(Outcome::block(number, block));
             }
         } else {
-            let one = |number| {
-                let (work, findings) = block::run(setting, number, None);
-                Outcome::block(number, work, findings)
-            };
+            let one = |number| Outcome::block(number, block::run(setting, number, None));
             let all = batch
                 .into_par_iter()
                 .map(one)
@@ -328,6 +330,7 @@ fn report(setting: &Setting, outcome: Outcome) -> Report {
             .map(|(_, finding)| finding)
             .collect(),
         counters,
+        printed: outcome.printed,
     }
 }
 

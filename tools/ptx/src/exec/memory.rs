@@ -27,6 +27,14 @@ pub(super) fn execute(
         Action::Store { access, source } => store(warp, env, access, source, pc, mask),
         Action::Atomic(atomic) => super::atomic::execute(warp, env, atomic, pc, mask),
         Action::Barrier(barrier) => return super::barrier::arrive(warp, env, barrier, pc, mask),
+        Action::Print {
+            assertion: false,
+            arguments,
+            result,
+        } => super::print::print(warp, env, arguments, *result, mask),
+        Action::Print { arguments, .. } => {
+            super::print::assertion(warp, env, arguments, pc, mask);
+        }
         Action::Fence => {}
         Action::Clock(dest) => {
             let now = warp.issued;

@@ -8,6 +8,7 @@ mod collective;
 mod launch;
 mod matrix;
 mod memory;
+mod print;
 pub(crate) mod registers;
 mod shared;
 mod warp;
