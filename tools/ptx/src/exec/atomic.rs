@@ -30,6 +30,18 @@ pub(super) fn execute(warp: &mut Warp, env: &mut Env, atomic: &Atomic, pc: usize
             .map_or(0, |swap| read_lane(&warp.registers, swap, lane));
         let new = |old| update(*op, *ty, bytes, old, value, swap);
         let old = if space == Space::Shared {
+            if env.home(address).0 != env.cluster.rank {
+                let mut old = 0;
+                super::cluster::access(env, site, address, bytes, 1, |_, was| {
+                    old = was;
+                    Some(new(was))
+                });
+                if let Some(dest) = atomic.dest {
+                    write_lane(&mut warp.registers, dest, lane, old);
+                }
+                continue;
+            }
+            let address = env.home(address).1;
             let Some(at) = shared_row(env, site, address, bytes) else {
                 continue;
             };
@@ -76,7 +88,14 @@ pub(super) fn execute(warp: &mut Warp, env: &mut Env, atomic: &Atomic, pc: usize
 }
 
 /// What an atomic stores.
-fn update(op: AtomicOp, ty: AtomicType, bytes: usize, old: u64, value: u64, swap: u64) -> u64 {
+pub(super) fn update(
+    op: AtomicOp,
+    ty: AtomicType,
+    bytes: usize,
+    old: u64,
+    value: u64,
+    swap: u64,
+) -> u64 {
     let keep = u64::MAX >> (64 - 8 * bytes);
     let (old, value, swap) = (old & keep, value & keep, swap & keep);
     let signed = |v: u64| crate::decode::sign_extend(v, 8 * bytes as u8) as i64;

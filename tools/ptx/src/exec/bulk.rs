@@ -1,0 +1,558 @@
+//! Bulk copies: whole runs of bytes and tiles of tensors, through the asynchronous proxy.
+//!
+//! A copy to shared memory is delivered when somebody waits at its barrier, a copy from shared memory when its group
+//! is waited for; `Early` does both at once. Until then the bytes count as in flight, or as being read.
+
+use super::block::{Env, Place, early};
+use super::bytes::{little_endian, read_global, read_map, reduced, write_global};
+use super::hopper::Later;
+use super::mbarrier::locate;
+use super::memory::{addresses, fault, note};
+use super::registers::lanes;
+use super::shared::Site;
+use super::warp::Warp;
+use crate::finding::Kind;
+use crate::hopper::{BulkCopy, Reduction, Route, TensorCopy};
+use crate::program::{Address, AtomicType};
+use crate::tensor_map::{Element, Swizzle, TensorMap};
+use crate::types::Space;
+
+/// A tile of a tensor.
+#[derive(Debug, Clone)]
+pub(super) struct Tile {
+    map: TensorMap,
+    at: [i32; 5],
+}
+
+/// Where bytes come from.
+#[derive(Debug, Clone)]
+pub(super) enum Origin {
+    Global(u64),
+    Tensor(Tile),
+    /// Of the block that asked.
+    Shared(usize),
+    /// Out of registers.
+    Value(Vec<u8>),
+}
+
+/// A copy to shared memory that ends at a barrier.
+#[derive(Debug, Clone)]
+pub(super) struct Arriving {
+    site: Site,
+    /// Rank of the block that asked.
+    issuer: usize,
+    /// Clocks of the warp that asked, when it did.
+    clocks: Vec<u32>,
+    origin: Origin,
+    at: usize,
+    /// Bytes the barrier counts.
+    bytes: usize,
+    /// Bytes of shared memory from the first to the last.
+    extent: usize,
+    reduce: Option<Reduction>,
+}
+
+/// A copy from shared to global memory.
+pub(super) struct Departing {
+    site: Site,
+    /// Group of the lane that it belongs to.
+    group: u32,
+    at: usize,
+    extent: usize,
+    target: Target,
+    reduce: Option<Reduction>,
+    /// What was read, once it was.
+    data: Option<Vec<u8>>,
+    /// The source may not be written yet.
+    reading: bool,
+    written: bool,
+}
+
+enum Target {
+    /// Address, and mask of the bytes of 16 that are written.
+    Run(u64, u32),
+    Tile(Tile),
+}
+
+/// Address of one lane.
+fn one(warp: &Warp, address: &Address, lane: usize) -> u64 {
+    addresses(&warp.registers, address)[lane]
+}
+
+fn misaligned(env: &mut Env, site: Site, space: Space, address: u64, to: usize) -> bool {
+    let wrong = !address.is_multiple_of(to as u64);
+    if wrong {
+        fault(env, site, space, address, to, Kind::Misaligned);
+    }
+    wrong
+}
+
+pub(super) fn copy(warp: &mut Warp, env: &mut Env, copy: &BulkCopy, pc: usize, mask: u32) {
+    for lane in lanes(mask) {
+        let site = warp.site(pc, lane);
+        let bytes = warp.registers.words[copy.bytes][lane] as usize;
+        let (to, from) = (one(warp, &copy.to, lane), one(warp, &copy.from, lane));
+        let spaces = match copy.route {
+            Route::Prefetch => continue,
+            Route::GlobalToShared => (Space::Shared, Space::Global),
+            Route::SharedToShared => (Space::Shared, Space::Shared),
+            Route::SharedToGlobal => (Space::Global, Space::Shared),
+        };
+        let wrong =
+            misaligned(env, site, spaces.0, to, 16) || misaligned(env, site, spaces.1, from, 16);
+        if wrong || bytes == 0 {
+            continue;
+        }
+        if bytes % 16 != 0 {
+            let place = Place::at(site, spaces.0, to);
+            let message = format!("a bulk copy of {bytes} bytes, which is no multiple of 16");
+            env.report(Kind::Misaligned, place, &message);
+            continue;
+        }
+        if env.setting.options.counters && copy.route != Route::SharedToShared {
+            let global = if spaces.0 == Space::Global { to } else { from };
+            env.work[pc].global(&mut [global & ((1 << 62) - 1)], bytes as u64);
+        }
+        if copy.route == Route::SharedToGlobal {
+            let byte_mask = copy
+                .byte_mask
+                .map_or(0xffff, |slot| warp.registers.words[slot][lane]);
+            let target = Target::Run(to, byte_mask);
+            depart(warp, env, site, from, bytes, target, copy.reduce);
+            continue;
+        }
+        let origin = if copy.route == Route::GlobalToShared {
+            Origin::Global(from)
+        } else if env.holds(site, env.cluster.rank, env.home(from).1, bytes) {
+            Origin::Shared(env.home(from).1 as usize)
+        } else {
+            continue;
+        };
+        let request = Request {
+            origin,
+            to,
+            bytes,
+            extent: bytes,
+            blocks: copy.blocks,
+            barrier: copy.barrier,
+            reduce: copy.reduce,
+        };
+        ask(warp, env, site, request);
+    }
+}
+
+pub(super) fn tensor(warp: &mut Warp, env: &mut Env, copy: &TensorCopy, pc: usize, mask: u32) {
+    for lane in lanes(mask) {
+        let site = warp.site(pc, lane);
+        let place = one(warp, &copy.map, lane);
+        let Some(bytes) = read_map(env, site, Space::Generic, place) else {
+            continue;
+        };
+        let map = match TensorMap::decode(&bytes) {
+            Ok(map) if map.rank == copy.coordinates.len() => map,
+            wrong => {
+                let message = match wrong {
+                    Ok(map) => format!("the tensor map has {} dimensions", map.rank),
+                    Err(message) => message,
+                };
+                let place = Place::at(site, Space::Generic, place);
+                env.report(Kind::TensorMap, place, &message);
+                continue;
+            }
+        };
+        if copy.route == Route::Prefetch {
+            continue;
+        }
+        let mut at = [0; 5];
+        for (at, slot) in at.iter_mut().zip(&copy.coordinates) {
+            *at = warp.registers.words[*slot][lane] as i32;
+        }
+        let tile = Tile { map, at };
+        let (row, pitch) = tile.map.row();
+        let (bytes, extent) = (tile.map.rows() * row, tile.map.rows() * pitch);
+        let shared = one(warp, &copy.shared, lane);
+        if misaligned(env, site, Space::Shared, shared, 128) {
+            continue;
+        }
+        tile.count(env, pc);
+        if copy.route == Route::SharedToGlobal {
+            let reduce = copy.reduce.map(|op| Reduction {
+                op,
+                ty: atomic_type(tile.map.element),
+                bytes: tile.map.element.bytes(),
+            });
+            let target = Target::Tile(tile);
+            depart(warp, env, site, shared, extent, target, reduce);
+            continue;
+        }
+        let request = Request {
+            origin: Origin::Tensor(tile),
+            to: shared,
+            bytes,
+            extent,
+            blocks: copy.blocks,
+            barrier: copy.barrier,
+            reduce: None,
+        };
+        ask(warp, env, site, request);
+    }
+}
+
+fn atomic_type(element: Element) -> AtomicType {
+    match element {
+        Element::F16 => AtomicType::F16,
+        Element::BF16 => AtomicType::BF16,
+        Element::F64 => AtomicType::F64,
+        Element::S32 | Element::S64 => AtomicType::Signed,
+        Element::U8 | Element::U16 | Element::U32 | Element::U64 => AtomicType::Unsigned,
+        _ => AtomicType::F32,
+    }
+}
+
+/// What a lane asks to be copied to shared memory.
+struct Request {
+    origin: Origin,
+    to: u64,
+    bytes: usize,
+    extent: usize,
+    blocks: Option<usize>,
+    barrier: Option<Address>,
+    reduce: Option<Reduction>,
+}
+
+fn ask(warp: &mut Warp, env: &mut Env, site: Site, request: Request) {
+    let Some(barrier) = &request.barrier else {
+        return;
+    };
+    let barrier = one(warp, barrier, site.lane);
+    let Some((barrier_rank, barrier_at)) = locate(env, site, Space::Shared, barrier) else {
+        return;
+    };
+    let own = env.cluster.rank;
+    let (rank, to) = env.home(request.to);
+    let ranks: Vec<usize> = match request.blocks {
+        None => vec![rank],
+        Some(slot) => lanes(warp.registers.words[slot][site.lane] & 0xffff).collect(),
+    };
+    if request.blocks.is_none() && rank != barrier_rank {
+        let place = Place::at(site, Space::Shared, barrier);
+        let message = "the barrier lies in another block than the bytes";
+        env.report(Kind::Mbarrier, place, message);
+        return;
+    }
+    let mut clocks = vec![];
+    env.shared.release(warp.index, &mut clocks);
+    for rank in ranks {
+        if rank >= env.cluster.seats.len() {
+            fault(
+                env,
+                site,
+                Space::Shared,
+                to,
+                request.extent,
+                Kind::OutOfBounds,
+            );
+            continue;
+        }
+        if !env.holds(site, rank, to, request.extent) {
+            continue;
+        }
+        let foreign = rank != own;
+        let copy = Arriving {
+            site,
+            issuer: own,
+            clocks: clocks.clone(),
+            origin: request.origin.clone(),
+            at: to as usize,
+            bytes: request.bytes,
+            extent: request.extent,
+            reduce: request.reduce,
+        };
+        if let Origin::Shared(from) = request.origin {
+            let hazard = env.shared.read_starts(site, from, request.bytes);
+            note(env, site, from as u64, hazard);
+        }
+        env.switch(rank);
+        let mut hazard = None;
+        if request.reduce.is_none() {
+            let (at, extent) = (copy.at, copy.extent);
+            hazard = env.shared.copy_starts(site, foreign, at, extent);
+            env.shared.bytes[at..at + extent].fill(0xff);
+        }
+        let at_once = early(env);
+        let known = env.mbarriers.get_mut(&barrier_at);
+        let missing = known.is_none();
+        match known {
+            Some(known) if !at_once => known.arriving.push_back(copy),
+            _ => arrive(env, barrier_at, &copy),
+        }
+        env.switch(own);
+        note(env, site, to, hazard);
+        if missing {
+            let place = Place::at(site, Space::Shared, barrier_at);
+            let message = "the barrier in memory that counts the bytes was not initialised";
+            env.report(Kind::Mbarrier, place, message);
+        }
+    }
+}
+
+/// Bytes from registers that arrive at an address of another block.
+pub(super) fn store(
+    warp: &mut Warp,
+    env: &mut Env,
+    site: Site,
+    (to, barrier): (u64, Address),
+    value: Vec<u8>,
+    reduce: Option<Reduction>,
+) {
+    let request = Request {
+        to,
+        bytes: value.len(),
+        extent: value.len(),
+        origin: Origin::Value(value),
+        blocks: None,
+        barrier: Some(barrier),
+        reduce,
+    };
+    ask(warp, env, site, request);
+}
+
+/// Delivers a copy to the block that is switched to, and counts its bytes at the barrier.
+pub(super) fn arrive(env: &mut Env, barrier: u64, copy: &Arriving) {
+    let Arriving {
+        site, issuer, at, ..
+    } = *copy;
+    let target = env.cluster.rank;
+    let data = match &copy.origin {
+        Origin::Global(address) => {
+            let mut data = vec![0xff; copy.bytes];
+            read_global(env, site, *address, &mut data);
+            data
+        }
+        Origin::Tensor(tile) => tile.read(env, site),
+        Origin::Shared(from) => {
+            env.switch(issuer);
+            let data = env.shared.bytes[*from..*from + copy.bytes].to_vec();
+            env.shared.read_ends(site.warp, *from, copy.bytes);
+            env.switch(target);
+            data
+        }
+        Origin::Value(value) => value.clone(),
+    };
+    let foreign = issuer != target;
+    if let Some(reduce) = copy.reduce {
+        for (i, value) in data.chunks_exact(reduce.bytes).enumerate() {
+            let at = at + i * reduce.bytes;
+            let old = env.shared.load(at, reduce.bytes);
+            let new = reduced(reduce, old, little_endian(value));
+            env.shared.store(at, reduce.bytes, new);
+        }
+        env.shared.foreign(at, data.len(), true);
+    } else {
+        let clock = if foreign { 0 } else { copy.clocks[site.warp] };
+        match &copy.origin {
+            Origin::Tensor(tile) => tile.scatter(&mut env.shared.bytes, at, &data),
+            _ => env.shared.bytes[at..at + data.len()].copy_from_slice(&data),
+        }
+        env.shared.copy_ends(site, clock, at, copy.extent);
+    }
+    if let Some(known) = env.mbarriers.get_mut(&barrier) {
+        let clocks: &[u32] = if foreign { &[] } else { &copy.clocks };
+        known.deliver(copy.bytes, clocks);
+    }
+}
+
+impl Tile {
+    /// Counts the sectors of global memory that the tile touches.
+    fn count(&self, env: &mut Env, pc: usize) {
+        if !env.setting.options.counters {
+            return;
+        }
+        for row in 0..self.map.rows() {
+            if let Some((address, _, length)) = self.map.part(&self.at, row) {
+                env.work[pc].global(&mut [address & ((1 << 62) - 1)], length as u64);
+            }
+        }
+        let (bytes, _) = self.map.row();
+        let wavefronts = (bytes * self.map.rows()).div_ceil(128) as u64;
+        env.work[pc].shared_wavefronts += wavefronts;
+        env.work[pc].shared_wavefronts_ideal += wavefronts;
+        env.work[pc].shared_bytes += (bytes * self.map.rows()) as u64;
+    }
+
+    /// The rows of the tile, one after another; what lies outside of the tensor is zero or NaN.
+    fn read(&self, env: &mut Env, site: Site) -> Vec<u8> {
+        let (bytes, _) = self.map.row();
+        let fill = if self.map.nan_fill { 0xff } else { 0 };
+        let mut data = vec![fill; bytes * self.map.rows()];
+        for (row, out) in data.chunks_exact_mut(bytes).enumerate() {
+            if let Some((address, first, length)) = self.map.part(&self.at, row)
+                && !read_global(env, site, address, &mut out[first..first + length])
+            {
+                break;
+            }
+        }
+        data
+    }
+
+    /// Calls `piece(offset in the rows, address)` for all 16-byte pieces of a tile in shared memory.
+    fn pieces(&self, at: usize, mut piece: impl FnMut(usize, usize)) {
+        let (bytes, pitch) = self.map.row();
+        for row in 0..self.map.rows() {
+            for offset in (0..bytes).step_by(16) {
+                let place = self.map.swizzle.place(at + row * pitch + offset, 0);
+                piece(row * bytes + offset, place);
+            }
+        }
+    }
+
+    fn scatter(&self, shared: &mut [u8], at: usize, data: &[u8]) {
+        if self.map.swizzle == Swizzle::None {
+            shared[at..at + data.len()].copy_from_slice(data);
+            return;
+        }
+        self.pieces(at, |offset, place| {
+            if let Some(to) = shared.get_mut(place..place + 16) {
+                to.copy_from_slice(&data[offset..offset + 16]);
+            }
+        });
+    }
+
+    fn gather(&self, shared: &[u8], at: usize) -> Vec<u8> {
+        let (bytes, _) = self.map.row();
+        let mut data = vec![0; bytes * self.map.rows()];
+        self.pieces(at, |offset, place| {
+            if let Some(from) = shared.get(place..place + 16) {
+                data[offset..offset + 16].copy_from_slice(from);
+            }
+        });
+        data
+    }
+}
+
+/// A lane asks for a copy out of shared memory.
+fn depart(
+    warp: &mut Warp,
+    env: &mut Env,
+    site: Site,
+    from: u64,
+    extent: usize,
+    target: Target,
+    reduce: Option<Reduction>,
+) {
+    let (rank, at) = env.home(from);
+    if rank != env.cluster.rank {
+        fault(env, site, Space::Shared, from, extent, Kind::OutOfBounds);
+        return;
+    }
+    if !env.holds(site, rank, at, extent) {
+        return;
+    }
+    let hazard = env.shared.read_starts(site, at as usize, extent);
+    note(env, site, at, hazard);
+    let mut copy = Departing {
+        site,
+        group: warp.later.groups[site.lane] + 1,
+        at: at as usize,
+        extent,
+        target,
+        reduce,
+        data: None,
+        reading: true,
+        written: false,
+    };
+    if early(env) {
+        copy.read(env);
+        copy.write(env);
+    }
+    warp.later.departing.push(copy);
+}
+
+impl Departing {
+    fn read(&mut self, env: &Env) {
+        if self.data.is_none() {
+            let shared = &env.shared.bytes;
+            self.data = Some(match &self.target {
+                Target::Run(..) => shared[self.at..self.at + self.extent].to_vec(),
+                Target::Tile(tile) => tile.gather(shared, self.at),
+            });
+        }
+    }
+
+    fn write(&mut self, env: &mut Env) {
+        let Some(data) = self.data.take().filter(|_| !self.written) else {
+            return;
+        };
+        self.written = true;
+        match &self.target {
+            Target::Run(address, 0xffff) => {
+                write_global(env, self.site, *address, &data, self.reduce);
+            }
+            Target::Run(address, mask) => {
+                for (i, byte) in data.iter().enumerate() {
+                    if mask >> (i % 16) & 1 == 1 {
+                        write_global(env, self.site, address + i as u64, &[*byte], None);
+                    }
+                }
+            }
+            Target::Tile(tile) => {
+                let (bytes, _) = tile.map.row();
+                for (row, data) in data.chunks_exact(bytes).enumerate() {
+                    if let Some((address, first, length)) = tile.map.part(&tile.at, row) {
+                        let data = &data[first..first + length];
+                        write_global(env, self.site, address, data, self.reduce);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// `cp.async.bulk.wait_group`: the copies of all but the latest `groups` groups are done, or at least their sources
+/// are free.
+pub(super) fn wait(warp: &mut Warp, env: &mut Env, groups: u32, read: bool, mask: u32) {
+    let Later {
+        departing,
+        groups: committed,
+        ..
+    } = &mut warp.later;
+    for copy in departing.iter_mut() {
+        let lane = copy.site.lane;
+        if mask >> lane & 1 == 0 || copy.group > committed[lane].saturating_sub(groups) {
+            continue;
+        }
+        copy.free(env);
+        if !read {
+            copy.write(env);
+        }
+    }
+    departing.retain(|copy| copy.reading || !copy.written);
+}
+
+impl Departing {
+    /// The source may be written again.
+    fn free(&mut self, env: &mut Env) {
+        if self.reading {
+            if !self.written {
+                self.read(env);
+            }
+            env.shared.read_ends(self.site.warp, self.at, self.extent);
+            self.reading = false;
+        }
+    }
+}
+
+/// Lanes exit: what they asked for still happens, but its source is gone.
+pub(super) fn finish(warp: &mut Warp, env: &mut Env, mask: u32) {
+    let leaving = |copy: &mut Departing| mask >> copy.site.lane & 1 == 1;
+    let copies: Vec<Departing> = warp.later.departing.extract_if(.., leaving).collect();
+    for mut copy in copies {
+        if copy.reading {
+            let place = Place::at(copy.site, Space::Shared, copy.at as u64);
+            let message = "the thread exits before this copy has read its shared memory";
+            env.report(Kind::InFlight, place, message);
+        }
+        copy.free(env);
+        copy.write(env);
+    }
+}
