@@ -248,7 +248,7 @@ impl TensorMap {
     pub(crate) fn broken_rule(&self) -> Option<String> {
         let rank = self.rank;
         let inner = self.tile[0] as usize * self.element.bytes();
-        if self.address % 16 != 0 {
+        if !self.address.is_multiple_of(16) {
             return Some(format!(
                 "the address {:#x} of the tensor is no multiple of 16",
                 self.address
@@ -273,7 +273,7 @@ impl TensorMap {
         {
             return Some(format!("an element stride of {stride}; there are 1 to 8"));
         }
-        if inner % 16 != 0 {
+        if !inner.is_multiple_of(16) {
             return Some(format!(
                 "rows of a tile have {inner} bytes, which is no multiple of 16"
             ));

@@ -517,3 +517,89 @@ fn accumulators_touched_before_the_wait() {
     assert!(report.errors().count() > 0);
     compare(&a, &b, false, &c.read(&device, &F16), 2e-3);
 }
+
+#[test]
+fn warps_that_only_copy() {
+    described(&Described {
+        text: include_str!("../kernels/sm90/specialized.ptx"),
+        factor: BF16,
+        result: BF16,
+        sizes: [128, 192, 256],
+        tile: [64, 64],
+        boxes: [[64, 64], [64, 64], [64, 64]],
+        grid: Some([2, 1]),
+        all_sizes: true,
+        threads: 384,
+        shared: 65696,
+        step: 8e-3,
+    });
+}
+
+/// Heads of attention: rows per head, size, rows of a tile of queries.
+fn attention(
+    text: &str,
+    format: &Format,
+    [rows, size, tile]: [usize; 3],
+    causal: bool,
+    shared: u32,
+) {
+    let heads = 2;
+    let scale = 1.25 / (size as f32).sqrt();
+    for asynchrony in BOTH {
+        let mut device = Device::new();
+        let mut matrix = |seed| Matrix::random(&mut device, format, heads * rows, size, seed);
+        let (q, k, v) = (matrix(3), matrix(5), matrix(9));
+        let o = Matrix::empty(&mut device, format, heads * rows, size);
+        let (queries, keys) = ([64, tile as u32], [64, 64]);
+        let mut args = q.described(format, queries);
+        args.extend(k.described(format, keys));
+        args.extend(v.described(format, keys));
+        args.extend(o.described(format, queries));
+        args.extend([scale.into(), (rows as i32).into(), 0u64.into(), 0u64.into()]);
+        let launch = launch(
+            [(rows / tile) as u32, heads as u32],
+            2 * tile as u32,
+            shared,
+        );
+        run(&mut device, text, &launch, &args, asynchrony);
+        let got = o.read(&device, format);
+        for head in 0..heads {
+            for i in 0..rows {
+                let row = |m: &Matrix, i: usize| {
+                    let at = (head * rows + i) * size;
+                    m.values[at..at + size].to_vec()
+                };
+                let query = row(&q, i);
+                let seen = if causal { i + 1 } else { rows };
+                let weights: Vec<f64> = (0..seen)
+                    .map(|j| {
+                        let products = query.iter().zip(row(&k, j)).map(|(x, y)| x * y);
+                        f64::from(scale * products.sum::<f32>()).exp2()
+                    })
+                    .collect();
+                let total: f64 = weights.iter().sum();
+                for d in 0..size {
+                    let values = weights.iter().enumerate();
+                    let sum: f64 = values.map(|(j, w)| w * f64::from(row(&v, j)[d])).sum();
+                    let (want, got) = (sum / total, f64::from(got[(head * rows + i) * size + d]));
+                    assert!(
+                        (want - got).abs() < 8e-3,
+                        "o[{head}, {i}, {d}] = {got}, not {want}"
+                    );
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn attention_forward() {
+    let text = include_str!("../kernels/sm90/attention.ptx");
+    attention(text, &BF16, [128, 64, 64], false, 57400);
+}
+
+#[test]
+fn causal_attention_forward() {
+    let text = include_str!("../kernels/sm90/attention_causal.ptx");
+    attention(text, &F16, [128, 128, 128], true, 98336);
+}

@@ -54,7 +54,7 @@ KERNELS = {
     "described_tf32": (products.described, described("fp32", "fp32", "K", 64, 32, 32), {}),
     "describes_f16": (products.describes, product("fp16", "fp16", BN=32), {}),
     "persistent": (products.persistent, described("bf16", "bf16", "M N K", 64, 128, 64, SPECIALIZE=False), {}),
-    "specialized": (products.persistent, described("bf16", "bf16", "M N K", 128, 64, 64, SPECIALIZE=True), {}),
+    "specialized": (products.persistent, described("bf16", "bf16", "M N K", 64, 64, 64, SPECIALIZE=True), {}),
     "attention": (attention.forward, heads("bf16", 64, 64, 64, False), {}),
     "attention_causal": (attention.forward, heads("fp16", 128, 64, 128, True), {"num_warps": 8, "num_stages": 2}),
 }

@@ -67,11 +67,8 @@ pub(super) fn convert(line: &mut Line) -> Result<Option<Action>> {
     if !e4m3 && !line.has("e5m2x2") {
         return Ok(None);
     }
-    let (from, to): (fn(u8) -> f32, fn(f32) -> u8) = if e4m3 {
-        (from_e4m3, to_e4m3)
-    } else {
-        (from_e5m2, to_e5m2)
-    };
+    let from = if e4m3 { from_e4m3 } else { from_e5m2 };
+    let to = if e4m3 { to_e4m3 } else { to_e5m2 };
     let narrows = line.take("satfinite");
     let relu = line.take("relu");
     let other = line.take_one(&["f32", "f16x2"]);

@@ -103,7 +103,7 @@ pub(super) fn copy(warp: &mut Warp, env: &mut Env, copy: &BulkCopy, pc: usize, m
         if wrong || bytes == 0 {
             continue;
         }
-        if bytes % 16 != 0 {
+        if !bytes.is_multiple_of(16) {
             let place = Place::at(site, spaces.0, to);
             let message = format!("a bulk copy of {bytes} bytes, which is no multiple of 16");
             env.report(Kind::Misaligned, place, &message);
