@@ -603,3 +603,174 @@ fn causal_attention_forward() {
     let text = include_str!("../kernels/sm90/attention_causal.ptx");
     attention(text, &F16, [128, 128, 128], true, 98336);
 }
+
+/// Whole numbers from -100 to 100.
+const S8: Format = Format {
+    bytes: 1,
+    encode: |x| u32::from((x * 100.0) as i8 as u8),
+    decode: |b| f32::from(b as u8 as i8),
+    element: Element::U8,
+};
+const S32: Format = Format {
+    bytes: 4,
+    encode: |x| x as i32 as u32,
+    decode: |b| b as i32 as f32,
+    element: Element::S32,
+};
+
+#[test]
+fn whole_numbers_of_eight_bits() {
+    pointers(&Pointers {
+        text: include_str!("../kernels/sm90/product_s8.ptx"),
+        factor: S8,
+        result: S32,
+        transposed: true,
+        sizes: [64, 128, 192],
+        tile: [64, 64],
+        threads: 128,
+        shared: 24576,
+        step: 0.0,
+    });
+}
+
+#[test]
+fn eight_bits_converted_to_sixteen() {
+    pointers(&Pointers {
+        text: include_str!("../kernels/sm90/product_small_e5m2.ptx"),
+        factor: E5M2,
+        result: F32,
+        transposed: true,
+        sizes: [64, 32, 192],
+        tile: [32, 32],
+        threads: 128,
+        shared: 12288,
+        step: 1e-6,
+    });
+}
+
+/// A is [K, M]; `scale` is what the kernel multiplies it with.
+fn columns(text: &str, shared: u32, scale: f32) {
+    for asynchrony in BOTH {
+        let mut device = Device::new();
+        let [m, n, k] = [128, 64, 128];
+        let stored = Matrix::random(&mut device, &BF16, k, m, 7);
+        let b = Matrix::random(&mut device, &BF16, k, n, 11);
+        let c = Matrix::empty(&mut device, &F32, m, n);
+        let a = Matrix {
+            address: stored.address,
+            rows: m,
+            columns: k,
+            values: (0..m * k)
+                .map(|i| scale * stored.values[i % k * m + i / k])
+                .collect(),
+        };
+        let addresses = [a.address, b.address, c.address].map(Arg::from);
+        let sizes = [m, n, k].map(|size| Arg::from(size as i32));
+        let args = [&addresses[..], &sizes, &[0u64.into(), 0u64.into()]].concat();
+        run(
+            &mut device,
+            text,
+            &launch([2, 1], 128, shared),
+            &args,
+            asynchrony,
+        );
+        compare(&a, &b, false, &c.read(&device, &F32), 1e-6);
+    }
+}
+
+#[test]
+fn left_factors_by_columns_and_in_registers() {
+    columns(
+        include_str!("../kernels/sm90/product_columns.ptx"),
+        49152,
+        1.0,
+    );
+    columns(
+        include_str!("../kernels/sm90/product_registers.ptx"),
+        40960,
+        0.5,
+    );
+}
+
+#[test]
+fn a_cluster_shares_a_tile() {
+    let text = include_str!("../kernels/sm90/product_cluster.ptx");
+    for asynchrony in BOTH {
+        let mut device = Device::new();
+        let [m, n, k] = [256, 128, 128];
+        let a = Matrix::random(&mut device, &BF16, m, k, 7);
+        let b = Matrix::random(&mut device, &BF16, k, n, 11);
+        let c = Matrix::empty(&mut device, &F32, m, n);
+        let addresses = [a.address, b.address, c.address].map(Arg::from);
+        let sizes = [m, n, k].map(|size| Arg::from(size as i32));
+        let args = [&addresses[..], &sizes, &[0u64.into(), 0u64.into()]].concat();
+        // two tiles of 128 rows, each for two blocks
+        let launch = Launch {
+            cluster: [2, 1, 1],
+            ..launch([4, 2], 128, 49152)
+        };
+        run(&mut device, text, &launch, &args, asynchrony);
+        compare(&a, &b, false, &c.read(&device, &F32), 1e-6);
+    }
+}
+
+#[test]
+fn batches_are_added_by_copies() {
+    let text = include_str!("../kernels/sm90/batched.ptx");
+    for asynchrony in BOTH {
+        let mut device = Device::new();
+        let (count, size) = (3, 64);
+        let mut matrix = |seed| Matrix::random(&mut device, &BF16, count * size, size, seed);
+        let (a, b) = (matrix(7), matrix(11));
+        let zeros = vec![0f32; count * size * size];
+        let c = Matrix {
+            address: upload(&mut device, &zeros, f32::to_le_bytes),
+            rows: count * size,
+            columns: size,
+            values: vec![],
+        };
+        let described = |matrix: &Matrix, format: &Format, inner: u32| -> Vec<Arg> {
+            let (size, bytes) = (size as u64, format.bytes as u64);
+            let map = TensorMap::encode_tiled(&Tiling {
+                element: format.element,
+                address: matrix.address,
+                dims: &[size, size, count as u64],
+                strides: &[size * bytes, size * size * bytes],
+                tile: &[inner, 64, 1],
+                element_strides: &[1; 3],
+                swizzle: Swizzle::B128,
+                nan_fill: false,
+            });
+            let mut args = vec![Arg::bytes(map.expect("a valid map").bytes())];
+            args.extend([count as i32, size as i32, size as i32].map(Arg::from));
+            args.extend([size * size, size, 1].map(Arg::from));
+            args
+        };
+        let mut args = described(&a, &BF16, 64);
+        args.extend(described(&b, &BF16, 64));
+        args.extend(described(&c, &F32, 32));
+        args.extend([(size as i32).into(), 0u64.into(), 0u64.into()]);
+        let launch = Launch {
+            grid: [1, 1, count as u32],
+            ..launch([1, 1], 128, 49176)
+        };
+        // what is added twice is there twice
+        for _ in 0..2 {
+            run(&mut device, text, &launch, &args, asynchrony);
+        }
+        let got = c.read(&device, &F32);
+        for z in 0..count {
+            let part = |matrix: &Matrix, scale: f32| Matrix {
+                address: 0,
+                rows: size,
+                columns: size,
+                values: matrix.values[z * size * size..][..size * size]
+                    .iter()
+                    .map(|x| scale * x)
+                    .collect(),
+            };
+            let c = &got[z * size * size..][..size * size];
+            compare(&part(&a, 2.0), &part(&b, 1.0), false, c, 1e-6);
+        }
+    }
+}

@@ -36,6 +36,11 @@ def described(kind, out, names, bm, bn, bk, **constants):
     return signature, {"BM": bm, "BN": bn, "BK": bk, **constants}
 
 
+def batches(kind, size):
+    signature = types("a b c K", *[tile(t, 1, size, size) for t in (kind, kind, "fp32")], "i32")
+    return signature, {"BM": size, "BN": size, "BK": size}
+
+
 def heads(kind, bm, bn, d, causal):
     kinds = [tile(kind, bm, d), tile(kind, bn, d), tile(kind, bn, d), tile(kind, bm, d), "fp32", "i32"]
     return types("q k v o scale T", *kinds), {"CAUSAL": causal, "D": d, "BM": bm, "BN": bn}
@@ -48,11 +53,17 @@ KERNELS = {
     "product_tf32": (products.pointers, product("fp32", ROW_B=False, BK=32), {}),
     "product_e4m3": (products.pointers, product("fp8e4nv", ROW_B=False), {}),
     "product_e5m2": (products.pointers, product("fp8e5", ROW_B=False), {}),
+    "product_s8": (products.pointers, product("i8", "i32", ROW_B=False), {}),
+    "product_small_e5m2": (products.pointers, product("fp8e5", ROW_B=False, BM=32, BN=32), {}),
+    "product_columns": (products.columns, product("bf16", HALF=False), {}),
+    "product_registers": (products.columns, product("bf16", HALF=True), {}),
+    "product_cluster": (products.pointers, product("bf16", ROW_B=True, BM=128), {"num_ctas": 2}),
     "product_halves": (products.halves, product("fp16", "fp16"), {}),
     "described_bf16": (products.described, described("bf16", "fp32", "K", 128, 128, 64), {"num_warps": 8}),
     "described_e4m3": (products.described, described("fp8e4nv", "bf16", "K", 64, 64, 128), {}),
     "described_tf32": (products.described, described("fp32", "fp32", "K", 64, 32, 32), {}),
     "describes_f16": (products.describes, product("fp16", "fp16", BN=32), {}),
+    "batched": (products.batched, batches("bf16", 64), {}),
     "persistent": (products.persistent, described("bf16", "bf16", "M N K", 64, 128, 64, SPECIALIZE=False), {}),
     "specialized": (products.persistent, described("bf16", "bf16", "M N K", 64, 64, 64, SPECIALIZE=True), {}),
     "attention": (attention.forward, heads("bf16", 64, 64, 64, False), {}),

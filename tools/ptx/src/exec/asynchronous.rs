@@ -164,5 +164,5 @@ pub(super) fn finish(warp: &mut Warp, env: &mut Env, mask: u32) {
     if !warp.copies.is_empty() {
         wait(warp, env, None, mask);
     }
-    super::bulk::finish(warp, env, mask);
+    super::departing::finish(warp, env, mask);
 }

@@ -216,7 +216,7 @@ pub(super) fn run<'l>(
     };
     let mut warps: Vec<Vec<Warp>> = blocks.iter().enumerate().map(warps).collect();
     schedule(&mut env, &mut warps);
-    super::products::misused_registers(&mut env);
+    super::warpgroup::misused_registers(&mut env);
     (env.work, env.findings)
 }
 

@@ -1,28 +1,22 @@
 //! Bulk copies: whole runs of bytes and tiles of tensors, through the asynchronous proxy.
 //!
-//! A copy to shared memory is delivered when somebody waits at its barrier, a copy from shared memory when its group
-//! is waited for; `Early` does both at once. Until then the bytes count as in flight, or as being read.
+//! A copy to shared memory is delivered when somebody waits at its barrier, or at once (`Early`). Until somebody
+//! waits its bytes count as in flight.
 
 use super::block::{Env, Place, early};
-use super::bytes::{little_endian, read_global, read_map, reduced, write_global};
-use super::hopper::Later;
+use super::bytes::{little_endian, read_global, read_map, reduced};
+use super::departing::{Target, depart};
 use super::mbarrier::locate;
 use super::memory::{addresses, fault, note};
 use super::registers::lanes;
 use super::shared::Site;
+use super::tile::Tile;
 use super::warp::Warp;
 use crate::finding::Kind;
 use crate::hopper::{BulkCopy, Reduction, Route, TensorCopy};
 use crate::program::{Address, AtomicType};
-use crate::tensor_map::{Element, Swizzle, TensorMap};
+use crate::tensor_map::{Element, TensorMap};
 use crate::types::Space;
-
-/// A tile of a tensor.
-#[derive(Debug, Clone)]
-pub(super) struct Tile {
-    map: TensorMap,
-    at: [i32; 5],
-}
 
 /// Where bytes come from.
 #[derive(Debug, Clone)]
@@ -50,28 +44,6 @@ pub(super) struct Arriving {
     /// Bytes of shared memory from the first to the last.
     extent: usize,
     reduce: Option<Reduction>,
-}
-
-/// A copy from shared to global memory.
-pub(super) struct Departing {
-    site: Site,
-    /// Group of the lane that it belongs to.
-    group: u32,
-    at: usize,
-    extent: usize,
-    target: Target,
-    reduce: Option<Reduction>,
-    /// What was read, once it was.
-    data: Option<Vec<u8>>,
-    /// The source may not be written yet.
-    reading: bool,
-    written: bool,
-}
-
-enum Target {
-    /// Address, and mask of the bytes of 16 that are written.
-    Run(u64, u32),
-    Tile(Tile),
 }
 
 /// Address of one lane.
@@ -359,200 +331,5 @@ pub(super) fn arrive(env: &mut Env, barrier: u64, copy: &Arriving) {
     if let Some(known) = env.mbarriers.get_mut(&barrier) {
         let clocks: &[u32] = if foreign { &[] } else { &copy.clocks };
         known.deliver(copy.bytes, clocks);
-    }
-}
-
-impl Tile {
-    /// Counts the sectors of global memory that the tile touches.
-    fn count(&self, env: &mut Env, pc: usize) {
-        if !env.setting.options.counters {
-            return;
-        }
-        for row in 0..self.map.rows() {
-            if let Some((address, _, length)) = self.map.part(&self.at, row) {
-                env.work[pc].global(&mut [address & ((1 << 62) - 1)], length as u64);
-            }
-        }
-        let (bytes, _) = self.map.row();
-        let wavefronts = (bytes * self.map.rows()).div_ceil(128) as u64;
-        env.work[pc].shared_wavefronts += wavefronts;
-        env.work[pc].shared_wavefronts_ideal += wavefronts;
-        env.work[pc].shared_bytes += (bytes * self.map.rows()) as u64;
-    }
-
-    /// The rows of the tile, one after another; what lies outside of the tensor is zero or NaN.
-    fn read(&self, env: &mut Env, site: Site) -> Vec<u8> {
-        let (bytes, _) = self.map.row();
-        let fill = if self.map.nan_fill { 0xff } else { 0 };
-        let mut data = vec![fill; bytes * self.map.rows()];
-        for (row, out) in data.chunks_exact_mut(bytes).enumerate() {
-            if let Some((address, first, length)) = self.map.part(&self.at, row)
-                && !read_global(env, site, address, &mut out[first..first + length])
-            {
-                break;
-            }
-        }
-        data
-    }
-
-    /// Calls `piece(offset in the rows, address)` for all 16-byte pieces of a tile in shared memory.
-    fn pieces(&self, at: usize, mut piece: impl FnMut(usize, usize)) {
-        let (bytes, pitch) = self.map.row();
-        for row in 0..self.map.rows() {
-            for offset in (0..bytes).step_by(16) {
-                let place = self.map.swizzle.place(at + row * pitch + offset, 0);
-                piece(row * bytes + offset, place);
-            }
-        }
-    }
-
-    fn scatter(&self, shared: &mut [u8], at: usize, data: &[u8]) {
-        if self.map.swizzle == Swizzle::None {
-            shared[at..at + data.len()].copy_from_slice(data);
-            return;
-        }
-        self.pieces(at, |offset, place| {
-            if let Some(to) = shared.get_mut(place..place + 16) {
-                to.copy_from_slice(&data[offset..offset + 16]);
-            }
-        });
-    }
-
-    fn gather(&self, shared: &[u8], at: usize) -> Vec<u8> {
-        let (bytes, _) = self.map.row();
-        let mut data = vec![0; bytes * self.map.rows()];
-        self.pieces(at, |offset, place| {
-            if let Some(from) = shared.get(place..place + 16) {
-                data[offset..offset + 16].copy_from_slice(from);
-            }
-        });
-        data
-    }
-}
-
-/// A lane asks for a copy out of shared memory.
-fn depart(
-    warp: &mut Warp,
-    env: &mut Env,
-    site: Site,
-    from: u64,
-    extent: usize,
-    target: Target,
-    reduce: Option<Reduction>,
-) {
-    let (rank, at) = env.home(from);
-    if rank != env.cluster.rank {
-        fault(env, site, Space::Shared, from, extent, Kind::OutOfBounds);
-        return;
-    }
-    if !env.holds(site, rank, at, extent) {
-        return;
-    }
-    let hazard = env.shared.read_starts(site, at as usize, extent);
-    note(env, site, at, hazard);
-    let mut copy = Departing {
-        site,
-        group: warp.later.groups[site.lane] + 1,
-        at: at as usize,
-        extent,
-        target,
-        reduce,
-        data: None,
-        reading: true,
-        written: false,
-    };
-    if early(env) {
-        copy.read(env);
-        copy.write(env);
-    }
-    warp.later.departing.push(copy);
-}
-
-impl Departing {
-    fn read(&mut self, env: &Env) {
-        if self.data.is_none() {
-            let shared = &env.shared.bytes;
-            self.data = Some(match &self.target {
-                Target::Run(..) => shared[self.at..self.at + self.extent].to_vec(),
-                Target::Tile(tile) => tile.gather(shared, self.at),
-            });
-        }
-    }
-
-    fn write(&mut self, env: &mut Env) {
-        let Some(data) = self.data.take().filter(|_| !self.written) else {
-            return;
-        };
-        self.written = true;
-        match &self.target {
-            Target::Run(address, 0xffff) => {
-                write_global(env, self.site, *address, &data, self.reduce);
-            }
-            Target::Run(address, mask) => {
-                for (i, byte) in data.iter().enumerate() {
-                    if mask >> (i % 16) & 1 == 1 {
-                        write_global(env, self.site, address + i as u64, &[*byte], None);
-                    }
-                }
-            }
-            Target::Tile(tile) => {
-                let (bytes, _) = tile.map.row();
-                for (row, data) in data.chunks_exact(bytes).enumerate() {
-                    if let Some((address, first, length)) = tile.map.part(&tile.at, row) {
-                        let data = &data[first..first + length];
-                        write_global(env, self.site, address, data, self.reduce);
-                    }
-                }
-            }
-        }
-    }
-}
-
-/// `cp.async.bulk.wait_group`: the copies of all but the latest `groups` groups are done, or at least their sources
-/// are free.
-pub(super) fn wait(warp: &mut Warp, env: &mut Env, groups: u32, read: bool, mask: u32) {
-    let Later {
-        departing,
-        groups: committed,
-        ..
-    } = &mut warp.later;
-    for copy in departing.iter_mut() {
-        let lane = copy.site.lane;
-        if mask >> lane & 1 == 0 || copy.group > committed[lane].saturating_sub(groups) {
-            continue;
-        }
-        copy.free(env);
-        if !read {
-            copy.write(env);
-        }
-    }
-    departing.retain(|copy| copy.reading || !copy.written);
-}
-
-impl Departing {
-    /// The source may be written again.
-    fn free(&mut self, env: &mut Env) {
-        if self.reading {
-            if !self.written {
-                self.read(env);
-            }
-            env.shared.read_ends(self.site.warp, self.at, self.extent);
-            self.reading = false;
-        }
-    }
-}
-
-/// Lanes exit: what they asked for still happens, but its source is gone.
-pub(super) fn finish(warp: &mut Warp, env: &mut Env, mask: u32) {
-    let leaving = |copy: &mut Departing| mask >> copy.site.lane & 1 == 1;
-    let copies: Vec<Departing> = warp.later.departing.extract_if(.., leaving).collect();
-    for mut copy in copies {
-        if copy.reading {
-            let place = Place::at(copy.site, Space::Shared, copy.at as u64);
-            let message = "the thread exits before this copy has read its shared memory";
-            env.report(Kind::InFlight, place, message);
-        }
-        copy.free(env);
-        copy.write(env);
     }
 }

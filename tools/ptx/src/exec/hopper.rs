@@ -1,13 +1,14 @@
 //! Dispatch of what came with sm_90, and its state in a warp.
 
 use super::block::{Env, Place};
-use super::bulk::{self, Departing};
+use super::bulk;
 use super::bytes;
 use super::cluster::{self, Arrival};
+use super::departing::{self, Departing};
 use super::memory::{addresses, read_lane};
-use super::products::{self, Pending};
 use super::registers::{LANES, lanes};
 use super::warp::{Next, Warp};
+use super::warpgroup::{self, Pending};
 use crate::finding::Kind;
 use crate::hopper::Hopper;
 use crate::types::Space;
@@ -41,7 +42,7 @@ pub(super) fn execute(
                 warp.later.groups[lane] += 1;
             }
         }
-        Hopper::WaitCopies { groups, read } => bulk::wait(warp, env, *groups, *read, mask),
+        Hopper::WaitCopies { groups, read } => departing::wait(warp, env, *groups, *read, mask),
         Hopper::Replace {
             space,
             map,
@@ -74,11 +75,11 @@ pub(super) fn execute(
                 bytes::write(env, site, Space::Global, to[lane], &map);
             }
         }
-        Hopper::Product(product) => products::start(warp, env, product, pc, mask),
+        Hopper::Product(product) => warpgroup::start(warp, env, product, pc, mask),
         // what it orders is read off the text
         Hopper::ProductFence => {}
         Hopper::CommitProducts => warp.later.product_groups += 1,
-        Hopper::WaitProducts(groups) => products::wait(warp, env, *groups),
+        Hopper::WaitProducts(groups) => warpgroup::wait(warp, env, *groups),
         Hopper::StoreAsync {
             address,
             barrier,

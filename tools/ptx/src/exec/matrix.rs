@@ -7,7 +7,6 @@ use super::memory::{addresses, count, note, shared_row};
 use super::registers::{ALL, LANES, Lane, Registers, Row};
 use super::shared::Write;
 use super::warp::Warp;
-use crate::decode::fp8;
 use crate::finding::Kind;
 use crate::program::{Accumulator, Address, Factor, Mma};
 use crate::types::Space;
@@ -29,6 +28,8 @@ pub(super) fn multiply(warp: &mut Warp, env: &mut Env, mma: &Mma, pc: usize, mas
     env.work[pc].matrix_flops += 2 * 16 * 8 * mma.k as u64;
     if mma.result == Accumulator::S32 {
         multiply_whole(&mut warp.registers, mma);
+    } else if matches!(mma.a_type, Factor::E4M3 | Factor::E5M2) {
+        super::fragments::multiply_eight(&mut warp.registers, mma);
     } else {
         let registers = &mut warp.registers;
         pulp::Arch::new().dispatch(MultiplyFloat { registers, mma });
@@ -54,21 +55,20 @@ fn per_word(factor: Factor) -> usize {
     match factor {
         Factor::TF32 => 1,
         Factor::F16 | Factor::BF16 => 2,
-        Factor::S8 | Factor::U8 | Factor::E4M3 | Factor::E5M2 => 4,
+        _ => 4,
     }
 }
 
-/// Calls `put(row, k, element)` for all elements of a fragment of 16 rows.
+/// Calls `put(row, k, word, element)` for all elements of `a`.
 #[inline(always)]
-pub(super) fn each_fragment<T>(
+fn each_a<T>(
     registers: &Registers,
-    slots: &[usize],
-    factor: Factor,
+    mma: &Mma,
     element: impl Fn(u32, usize) -> T,
     mut put: impl FnMut(usize, usize, T),
 ) {
-    let per = per_word(factor);
-    for (i, slot) in slots.iter().enumerate() {
+    let per = per_word(mma.a_type);
+    for (i, slot) in mma.a.iter().enumerate() {
         let words = &registers.words[*slot];
         for (lane, word) in words.iter().enumerate() {
             let (row, k) = (lane / 4 + 8 * (i % 2), lane % 4 * per + 4 * per * (i / 2));
@@ -77,17 +77,6 @@ pub(super) fn each_fragment<T>(
             }
         }
     }
-}
-
-/// Calls `put(row, k, element)` for all elements of `a`.
-#[inline(always)]
-fn each_a<T>(
-    registers: &Registers,
-    mma: &Mma,
-    element: impl Fn(u32, usize) -> T,
-    put: impl FnMut(usize, usize, T),
-) {
-    each_fragment(registers, &mma.a, mma.a_type, element, put);
 }
 
 /// Calls `put(k, column, element)` for all elements of `b`.
@@ -120,21 +109,11 @@ fn place(lane: usize, i: usize, halves: bool) -> (usize, usize) {
     }
 }
 
-/// Row and column of the first element that word `i` of an accumulator of 16 rows and many columns holds in a lane.
 #[inline(always)]
-pub(super) fn accumulator(lane: usize, i: usize, halves: bool) -> (usize, usize) {
-    let words = if halves { 2 } else { 4 };
-    let (row, column) = place(lane, i % words, halves);
-    (row, column + 8 * (i / words))
-}
-
-#[inline(always)]
-pub(super) fn float(word: u32, e: usize, factor: Factor) -> f32 {
+fn float(word: u32, e: usize, factor: Factor) -> f32 {
     match factor {
         Factor::F16 => f16::from_bits((word >> (16 * e)) as u16).to_f32(),
         Factor::BF16 => f32::from_bits(word >> (16 * e) << 16),
-        Factor::E4M3 => fp8::from_e4m3((word >> (8 * e)) as u8),
-        Factor::E5M2 => fp8::from_e5m2((word >> (8 * e)) as u8),
         // the hardware does not read the other bits
         _ => f32::from_bits(word & !0x1fff),
     }
@@ -142,8 +121,8 @@ pub(super) fn float(word: u32, e: usize, factor: Factor) -> f32 {
 
 #[inline(always)]
 fn multiply_float(registers: &mut Registers, mma: &Mma) {
-    let mut a = [[0f32; 32]; 16];
-    let mut b = [[0f32; 8]; 32];
+    let mut a = [[0f32; 16]; 16];
+    let mut b = [[0f32; 8]; 16];
     each_a(
         registers,
         mma,

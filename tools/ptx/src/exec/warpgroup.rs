@@ -1,11 +1,8 @@
 //! `wgmma`: matrix products of four warps, of which each computes its 16 rows when it waits for them.
-//!
-//! Factors in shared memory are laid out as in the PTX manual, "Matrix Descriptor Format" and "Strides".
-
-use half::f16;
 
 use super::block::{Env, Place, early};
-use super::matrix::{accumulator, each_fragment, float};
+use super::descriptor::{Layout, pieces};
+use super::fragments::{self, float};
 use super::memory::{fault, note};
 use super::registers::{ALL, LANES, Registers};
 use super::shared::Site;
@@ -13,7 +10,6 @@ use super::warp::Warp;
 use crate::finding::Kind;
 use crate::hopper::{Product, Source};
 use crate::program::{Accumulator, Action, Factor};
-use crate::tensor_map::Swizzle;
 use crate::types::Space;
 
 /// A product that has been asked for.
@@ -27,81 +23,11 @@ pub(super) struct Pending {
     done: bool,
 }
 
-/// Where the 16-byte pieces of a factor lie.
-#[derive(Debug, Clone, Copy)]
-struct Layout {
-    start: usize,
-    /// Bytes between groups of 8 rows, or of pieces, in the two directions.
-    leading: usize,
-    stride: usize,
-    base: usize,
-    swizzle: Swizzle,
-    /// Elements of a piece lie along the rows (a) or columns (b), not along k.
-    transposed: bool,
-}
-
-impl Layout {
-    fn new(descriptor: u64, transposed: bool) -> Self {
-        let field = |shift: u32| (descriptor >> shift & 0x3fff) as usize * 16;
-        Layout {
-            start: field(0),
-            leading: field(16),
-            stride: field(32),
-            base: (descriptor >> 49 & 7) as usize,
-            swizzle: match descriptor >> 62 {
-                0 => Swizzle::None,
-                1 => Swizzle::B128,
-                2 => Swizzle::B64,
-                _ => Swizzle::B32,
-            },
-            transposed,
-        }
-    }
-
-    /// Address of piece `piece` of line `line`: lines are rows or columns and pieces lie along k, or the other way
-    /// round if transposed. Of the lines in question, eight make a group.
-    fn piece(&self, line: usize, piece: usize) -> usize {
-        let (group, inside) = (line / 8, line % 8);
-        let span = self.swizzle.span();
-        let per_span = span / 16;
-        let offset = match (self.swizzle, self.transposed) {
-            (Swizzle::None, false) => inside * 16 + group * self.stride + piece * self.leading,
-            (Swizzle::None, true) => inside * 16 + group * self.leading + piece * self.stride,
-            (_, false) => inside * span + group * self.stride + piece * 16,
-            (_, true) => {
-                inside * span
-                    + group * self.stride
-                    + piece / per_span * self.leading
-                    + piece % per_span * 16
-            }
-        };
-        self.swizzle.place(self.start + offset, self.base)
-    }
-}
-
 fn element_bytes(factor: Factor) -> usize {
     match factor {
         Factor::F16 | Factor::BF16 => 2,
         Factor::TF32 => 4,
         _ => 1,
-    }
-}
-
-/// Calls `f(line, piece, address)` for the pieces of a factor: `lines` rows or columns from `first`, all of k.
-fn pieces(layout: &Layout, first: usize, lines: usize, mut f: impl FnMut(usize, usize, usize)) {
-    // k is 32 bytes throughout; transposed factors have two bytes per element, so 16 steps of k
-    if layout.transposed {
-        for k in 0..16 {
-            for piece in first / 8..(first + lines) / 8 {
-                f(k, piece, layout.piece(k, piece));
-            }
-        }
-    } else {
-        for line in first..first + lines {
-            for piece in 0..2 {
-                f(line, piece, layout.piece(line, piece));
-            }
-        }
     }
 }
 
@@ -326,7 +252,7 @@ fn floats(registers: &mut Registers, shared: &[u8], product: &Product, pending: 
     let mut a = [[0f32; MOST_K]; 16];
     let negate = sign(product.negate_a);
     match (&product.a, &pending.a) {
-        (Source::Registers(slots), _) => each_fragment(
+        (Source::Registers(slots), _) => fragments::each(
             registers,
             slots,
             product.a_type,
@@ -347,17 +273,9 @@ fn floats(registers: &mut Registers, shared: &[u8], product: &Product, pending: 
     let halves = product.result == Accumulator::F16;
     let mut d = vec![[0f32; MOST_N]; 16];
     if pending.add {
-        for (i, slot) in product.d.iter().enumerate() {
-            for (lane, word) in registers.words[*slot].iter().enumerate() {
-                let (row, column) = accumulator(lane, i, halves);
-                if halves {
-                    d[row][column] = float(*word, 0, Factor::F16);
-                    d[row][column + 1] = float(*word, 1, Factor::F16);
-                } else {
-                    d[row][column] = f32::from_bits(*word);
-                }
-            }
-        }
+        fragments::sums(registers, &product.d, halves, |row, column, x| {
+            d[row][column] = x;
+        });
     }
     for (row, sums) in a.iter().zip(&mut d) {
         for (x, columns) in row.iter().zip(b.chunks_exact(n)) {
@@ -366,20 +284,7 @@ fn floats(registers: &mut Registers, shared: &[u8], product: &Product, pending: 
             }
         }
     }
-    for (i, slot) in product.d.iter().enumerate() {
-        let words = &mut registers.words[*slot];
-        for (lane, word) in words.iter_mut().enumerate() {
-            let (row, column) = accumulator(lane, i, halves);
-            *word = if halves {
-                let half = |x: f32| u32::from(f16::from_f32(x).to_bits());
-                half(d[row][column]) | half(d[row][column + 1]) << 16
-            } else if d[row][column].is_nan() {
-                0x7fff_ffff
-            } else {
-                d[row][column].to_bits()
-            };
-        }
-    }
+    fragments::set_sums(registers, &product.d, halves, |row, column| d[row][column]);
 }
 
 fn whole(registers: &mut Registers, shared: &[u8], product: &Product, pending: &Pending) {
@@ -405,7 +310,7 @@ fn whole(registers: &mut Registers, shared: &[u8], product: &Product, pending: &
     );
     let mut a = [[0i64; MOST_K]; 16];
     match (&product.a, &pending.a) {
-        (Source::Registers(slots), _) => each_fragment(
+        (Source::Registers(slots), _) => fragments::each(
             registers,
             slots,
             product.a_type,
@@ -431,7 +336,7 @@ fn whole(registers: &mut Registers, shared: &[u8], product: &Product, pending: &
     for (i, slot) in product.d.iter().enumerate() {
         let words = registers.words[*slot];
         let out: [u32; LANES] = std::array::from_fn(|lane| {
-            let (row, column) = accumulator(lane, i, false);
+            let (row, column) = fragments::place(lane, i, false);
             let products = (0..product.k).map(|k| a[row][k] * b[k * n + column]);
             let old = if pending.add {
                 i64::from(words[lane] as i32)
