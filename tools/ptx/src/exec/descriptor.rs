@@ -36,6 +36,7 @@ impl Layout {
 
     /// Address of piece `piece` of line `line`: lines are rows or columns and pieces lie along k, or the other way
     /// round if transposed. Of the lines in question, eight make a group.
+    #[inline(always)]
     fn piece(&self, line: usize, piece: usize) -> usize {
         let (group, inside) = (line / 8, line % 8);
         let span = self.swizzle.span();
@@ -56,6 +57,7 @@ impl Layout {
 }
 
 /// Calls `f(line, piece, address)` for the pieces of a factor: `lines` rows or columns from `first`, all of k.
+#[inline(always)]
 pub(super) fn pieces(
     layout: &Layout,
     first: usize,

@@ -29,7 +29,7 @@ pub(super) fn multiply(warp: &mut Warp, env: &mut Env, mma: &Mma, pc: usize, mas
     if mma.result == Accumulator::S32 {
         multiply_whole(&mut warp.registers, mma);
     } else if matches!(mma.a_type, Factor::E4M3 | Factor::E5M2) {
-        super::fragments::multiply_eight(&mut warp.registers, mma);
+        super::factors::multiply_eight(&mut warp.registers, mma);
     } else {
         let registers = &mut warp.registers;
         pulp::Arch::new().dispatch(MultiplyFloat { registers, mma });

@@ -10,7 +10,7 @@ mod cluster;
 mod collective;
 mod departing;
 mod descriptor;
-mod fragments;
+mod factors;
 mod hopper;
 mod launch;
 mod matrix;

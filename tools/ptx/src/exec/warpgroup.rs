@@ -2,7 +2,7 @@
 
 use super::block::{Env, Place, early};
 use super::descriptor::{Layout, pieces};
-use super::fragments::{self, float};
+use super::factors::{self, float};
 use super::memory::{fault, note};
 use super::registers::{ALL, LANES, Registers};
 use super::shared::Site;
@@ -208,30 +208,58 @@ impl pulp::NullaryFnOnce for Multiply<'_> {
 
 /// Calls `put(line, k, element)` for all elements of a factor in shared memory.
 #[inline(always)]
-fn elements<T>(
+fn elements<T: Copy>(
     layout: &Layout,
     shared: &[u8],
     factor: Factor,
-    first: usize,
-    lines: usize,
-    element: impl Fn(u32, Factor) -> T,
+    (first, lines): (usize, usize),
+    decode: impl Fn(&[u8; 16]) -> [T; 16],
     mut put: impl FnMut(usize, usize, T),
 ) {
-    let bytes = element_bytes(factor);
-    let per_piece = 16 / bytes;
+    let per_piece = 16 / element_bytes(factor);
     pieces(layout, first, lines, |line, piece, address| {
-        for i in 0..per_piece {
-            let at = address + i * bytes;
-            let mut word = [0; 4];
-            word[..bytes].copy_from_slice(&shared[at..at + bytes]);
-            let x = element(u32::from_le_bytes(word), factor);
+        let Some(bytes) = shared[address..].first_chunk() else {
+            return;
+        };
+        for (i, x) in decode(bytes)[..per_piece].iter().enumerate() {
             if layout.transposed {
-                put(piece * 8 + i - first, line, x);
+                put(piece * 8 + i - first, line, *x);
             } else {
-                put(line - first, piece * per_piece + i, x);
+                put(line - first, piece * per_piece + i, *x);
             }
         }
     });
+}
+
+/// The elements of a piece, as many as there are.
+#[inline(always)]
+fn floats_of(piece: &[u8; 16], factor: Factor) -> [f32; 16] {
+    let mut out = [0.0; 16];
+    let half = |i: usize| u16::from_le_bytes([piece[2 * i], piece[2 * i + 1]]);
+    match factor {
+        Factor::F16 => {
+            for (i, x) in out[..8].iter_mut().enumerate() {
+                *x = factors::from_f16(half(i));
+            }
+        }
+        Factor::BF16 => {
+            for (i, x) in out[..8].iter_mut().enumerate() {
+                *x = f32::from_bits(u32::from(half(i)) << 16);
+            }
+        }
+        Factor::TF32 => {
+            for (word, x) in piece.chunks_exact(4).zip(&mut out) {
+                let word = u32::from_le_bytes([word[0], word[1], word[2], word[3]]);
+                *x = float(word, 0, factor);
+            }
+        }
+        _ => {
+            for (byte, x) in piece.iter().zip(&mut out) {
+                *x = float(u32::from(*byte), 0, factor);
+            }
+        }
+    }
+    out
 }
 
 #[inline(always)]
@@ -244,15 +272,14 @@ fn floats(registers: &mut Registers, shared: &[u8], product: &Product, pending: 
         &pending.b,
         shared,
         product.b_type,
-        0,
-        n,
-        |word, factor| float(word, 0, factor),
+        (0, n),
+        |piece| floats_of(piece, product.b_type),
         |column, k, x| b[k * n + column] = negate * x,
     );
     let mut a = [[0f32; MOST_K]; 16];
     let negate = sign(product.negate_a);
     match (&product.a, &pending.a) {
-        (Source::Registers(slots), _) => fragments::each(
+        (Source::Registers(slots), _) => factors::each(
             registers,
             slots,
             product.a_type,
@@ -263,9 +290,8 @@ fn floats(registers: &mut Registers, shared: &[u8], product: &Product, pending: 
             layout,
             shared,
             product.a_type,
-            pending.site.warp % 4 * 16,
-            16,
-            |word, factor| float(word, 0, factor),
+            (pending.site.warp % 4 * 16, 16),
+            |piece| floats_of(piece, product.a_type),
             |row, k, x| a[row][k] = negate * x,
         ),
         _ => {}
@@ -273,7 +299,7 @@ fn floats(registers: &mut Registers, shared: &[u8], product: &Product, pending: 
     let halves = product.result == Accumulator::F16;
     let mut d = vec![[0f32; MOST_N]; 16];
     if pending.add {
-        fragments::sums(registers, &product.d, halves, |row, column, x| {
+        factors::sums(registers, &product.d, halves, |row, column, x| {
             d[row][column] = x;
         });
     }
@@ -284,7 +310,7 @@ fn floats(registers: &mut Registers, shared: &[u8], product: &Product, pending: 
             }
         }
     }
-    fragments::set_sums(registers, &product.d, halves, |row, column| d[row][column]);
+    factors::set_sums(registers, &product.d, halves, |row, column| d[row][column]);
 }
 
 fn whole(registers: &mut Registers, shared: &[u8], product: &Product, pending: &Pending) {
@@ -295,22 +321,22 @@ fn whole(registers: &mut Registers, shared: &[u8], product: &Product, pending: &
             i64::from(word as u8)
         }
     };
+    let bytes = |piece: &[u8; 16], factor| piece.map(|word| byte(word.into(), factor));
     let n = product.n;
     let mut b = vec![0i64; product.k * n];
     elements(
         &pending.b,
         shared,
         product.b_type,
-        0,
-        n,
-        byte,
+        (0, n),
+        |piece| bytes(piece, product.b_type),
         |column, k, x| {
             b[k * n + column] = x;
         },
     );
     let mut a = [[0i64; MOST_K]; 16];
     match (&product.a, &pending.a) {
-        (Source::Registers(slots), _) => fragments::each(
+        (Source::Registers(slots), _) => factors::each(
             registers,
             slots,
             product.a_type,
@@ -323,9 +349,8 @@ fn whole(registers: &mut Registers, shared: &[u8], product: &Product, pending: &
                 layout,
                 shared,
                 product.a_type,
-                first,
-                16,
-                byte,
+                (first, 16),
+                |piece| bytes(piece, product.a_type),
                 |row, k, x| {
                     a[row][k] = x;
                 },
@@ -336,7 +361,7 @@ fn whole(registers: &mut Registers, shared: &[u8], product: &Product, pending: &
     for (i, slot) in product.d.iter().enumerate() {
         let words = registers.words[*slot];
         let out: [u32; LANES] = std::array::from_fn(|lane| {
-            let (row, column) = fragments::place(lane, i, false);
+            let (row, column) = factors::place(lane, i, false);
             let products = (0..product.k).map(|k| a[row][k] * b[k * n + column]);
             let old = if pending.add {
                 i64::from(words[lane] as i32)
