@@ -111,6 +111,7 @@ impl Driver {
                 grid,
                 block,
                 dynamic_shared,
+                cluster,
             },
             args: bytes.iter().cloned().map(Arg::bytes).collect(),
             bytes,

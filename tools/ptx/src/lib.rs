@@ -43,9 +43,11 @@ mod error;
 mod exec;
 mod finding;
 mod flow;
+mod hopper;
 mod module;
 mod program;
 mod shadow;
+mod tensor_map;
 mod text;
 mod types;
 
@@ -55,4 +57,5 @@ pub use error::{Error, Result};
 pub use exec::{Arg, Asynchrony, Launch, Options, Report};
 pub use finding::{Finding, Kind, Party, Severity, SourceLine};
 pub use module::{Kernel, Module};
+pub use tensor_map::{Element, Swizzle, TensorMap, Tiling};
 pub use types::Space;

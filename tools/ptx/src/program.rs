@@ -2,6 +2,7 @@
 
 use crate::counters::Class;
 use crate::exec::registers::{Bank, Registers};
+use crate::hopper::{Hopper, Misuse};
 use crate::text::ast::Threads;
 use crate::types::Space;
 
@@ -34,6 +35,10 @@ pub(crate) struct Program {
     /// Bytes of local memory per thread.
     pub local_bytes: u64,
     pub threads: Option<Threads>,
+    /// Blocks per cluster, where the kernel says.
+    pub cluster: Option<[u32; 3]>,
+    /// Instructions that touch registers of matrix products in flight.
+    pub misuses: Vec<Misuse>,
     /// Bytes of shared memory that are checked as one: the narrowest access there is.
     pub granule: u64,
     /// Blocks wait for or follow one another (atomics, volatile accesses): they run one after another.
@@ -68,9 +73,17 @@ pub(crate) enum Special {
     LaneMask(LaneMask),
     DynamicShared,
     TotalShared,
-    /// What is always 0 here: %smid, %gridid, cluster coordinates.
+    /// Coordinates of the cluster, and clusters of the grid.
+    ClusterId(u8),
+    Clusters(u8),
+    /// Coordinates of the block in its cluster, and blocks of a cluster.
+    BlockInCluster(u8),
+    BlocksInCluster(u8),
+    ClusterRank,
+    ClusterSize,
+    /// What is always 0 here: %smid, %gridid.
     Zero,
-    /// What is always 1 here: %nsmid, cluster sizes.
+    /// What is always 1 here: %nsmid.
     One,
 }
 
@@ -227,6 +240,8 @@ pub(crate) enum Factor {
     TF32,
     S8,
     U8,
+    E4M3,
+    E5M2,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -269,11 +284,21 @@ pub(crate) enum MbarrierOp {
         count: usize,
     },
     Invalidate,
-    /// Slots of count and token.
+    /// Slots of count and token, and of the bytes that are to come.
     Arrive {
         count: Option<usize>,
         token: Option<usize>,
         drop: bool,
+        expect: Option<usize>,
+        /// `noComplete`
+        holds_back: bool,
+    },
+    /// Slot of the bytes that are to come, or that have come.
+    Expect {
+        bytes: usize,
+    },
+    Complete {
+        bytes: usize,
     },
     /// Waits for the phase of a token, or of a parity.
     Test {
@@ -409,6 +434,7 @@ pub(crate) enum Action {
         shared: bool,
         op: MbarrierOp,
     },
+    Hopper(Box<Hopper>),
 }
 
 /// The space a generic address lies in, and the address in that space.

@@ -189,6 +189,7 @@ fn run(kernel: &ptx::Kernel) {
         grid: [2, 1, 1],
         block: [64, 1, 1],
         dynamic_shared: 4096,
+        cluster: [1; 3],
     };
     let options = Options {
         instructions_per_warp: 1 << 14,

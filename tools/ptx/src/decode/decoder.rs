@@ -4,13 +4,17 @@ use std::collections::HashMap;
 
 use super::line::Line;
 use super::symbols::{Scopes, Symbol};
-use super::{bits, control, convert, float, integer, matrix, memory, moves, narrow, warp};
+use super::{
+    bits, bulk, control, convert, float, hopper, in_flight, integer, matrix, mbarrier, memory,
+    moves, narrow, warp,
+};
 use crate::counters::Class;
 use crate::error::{Error, Result};
 use crate::exec::registers::Bank;
 use crate::flow;
+use crate::hopper::Touched;
 use crate::program::{Action, Fill, Guard, Inst, NOWHERE, Param, Program, Register, SHARED_START};
-use crate::text::ast::{Function, Instruction, Module, Statement, Variable};
+use crate::text::ast::{Function, Instruction, Module, Operand, Statement, Variable};
 use crate::types::{Space, Type};
 
 pub(super) struct Decoder<'m> {
@@ -22,6 +26,8 @@ pub(super) struct Decoder<'m> {
     pub functions: Vec<Called<'m>>,
     /// Calls: instruction, which of its functions, index of the function.
     pub calls: Vec<(usize, usize, usize)>,
+    /// Registers that the instructions so far touch.
+    touched: Vec<Touched>,
     /// Predicate that holds the carry flag.
     carry: Option<usize>,
 }
@@ -61,6 +67,7 @@ pub(crate) fn decode(module: &Module, name: &str) -> Result<Program> {
         program: Program {
             name: name.into(),
             threads: entry.threads,
+            cluster: entry.cluster,
             shared_end: SHARED_START,
             granule: 16,
             ..Program::default()
@@ -69,6 +76,7 @@ pub(crate) fn decode(module: &Module, name: &str) -> Result<Program> {
         constants: HashMap::new(),
         functions: vec![],
         calls: vec![],
+        touched: vec![],
         carry: None,
     };
     decoder.module_scope(entry);
@@ -92,6 +100,9 @@ pub(crate) fn decode(module: &Module, name: &str) -> Result<Program> {
     decoder.link();
     for (from, to) in ranges {
         flow::meeting_points(&mut decoder.program.code[from..to], from);
+        let code = &decoder.program.code[from..to];
+        let misuses = in_flight::misuses(code, &decoder.touched[from..to], from);
+        decoder.program.misuses.extend(misuses);
     }
     Ok(decoder.program)
 }
@@ -274,6 +285,7 @@ impl<'m> Decoder<'m> {
         self.close_scope();
         self.scopes.check_labels()?;
         // a body may end without ret
+        self.touched.push(Touched::default());
         self.program.code.push(Inst {
             action: Action::Return,
             guard: None,
@@ -410,8 +422,12 @@ impl<'m> Decoder<'m> {
                 }
             },
         };
+        let touched = self.touched_by(instruction);
         let mut line = Line::new(self, instruction);
         let groups = [
+            hopper::decode,
+            bulk::decode,
+            mbarrier::decode,
             integer::decode,
             bits::decode,
             float::decode,
@@ -425,6 +441,7 @@ impl<'m> Decoder<'m> {
         ];
         for group in groups {
             if let Some((action, class)) = group(&mut line)? {
+                self.touched.push(touched);
                 self.program.code.push(Inst {
                     action,
                     guard,
@@ -437,6 +454,37 @@ impl<'m> Decoder<'m> {
             }
         }
         line.error("this instruction is not known")
+    }
+
+    /// The words an instruction names. What an opcode writes comes first.
+    fn touched_by(&self, instruction: &Instruction) -> Touched {
+        let mut touched = Touched::default();
+        for (i, operand) in instruction.operands.iter().enumerate() {
+            let written = i == 0 && !instruction.opcode.starts_with("st");
+            self.words_of(operand, written, &mut touched);
+        }
+        touched
+    }
+
+    fn words_of(&self, operand: &Operand, written: bool, touched: &mut Touched) {
+        match operand {
+            Operand::Name(name, _) => match self.scopes.register(name) {
+                Some(r) if r.bank == Bank::Word && written => touched.writes.push(r.slot),
+                Some(r) if r.bank == Bank::Word => touched.reads.push(r.slot),
+                _ => {}
+            },
+            Operand::Pair(a, b) => {
+                self.words_of(a, written, touched);
+                self.words_of(b, written, touched);
+            }
+            Operand::List(items) => {
+                for item in items {
+                    self.words_of(item, written, touched);
+                }
+            }
+            Operand::Address { base, .. } => self.words_of(base, false, touched),
+            Operand::Not(_) | Operand::Immediate(_) => {}
+        }
     }
 
     fn link(&mut self) {

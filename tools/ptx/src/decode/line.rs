@@ -80,6 +80,12 @@ impl<'d, 'm> Line<'d, 'm> {
         suffixes.iter().copied().find(|suffix| self.take(suffix))
     }
 
+    /// Takes the first suffix that `f` knows.
+    pub fn take_map<T>(&mut self, f: impl Fn(&str) -> Option<T>) -> Option<T> {
+        let at = self.suffixes.iter().position(|s| f(s).is_some())?;
+        f(self.suffixes.remove(at))
+    }
+
     /// Takes suffixes that do not change what is computed.
     pub fn ignore(&mut self, suffixes: &[&str]) {
         self.suffixes.retain(|suffix| !suffixes.contains(suffix));
@@ -133,6 +139,7 @@ impl<'d, 'm> Line<'d, 'm> {
             ("const", Space::Global),
             ("shared", Space::Shared),
             ("shared::cta", Space::Shared),
+            ("shared::cluster", Space::Shared),
             ("local", Space::Local),
             ("param", Space::Param),
             ("param::entry", Space::Param),
@@ -296,23 +303,33 @@ impl<'d, 'm> Line<'d, 'm> {
 
     /// The address in `[...]`. A parameter of a function turns `space` from param to local.
     pub fn address(&mut self, index: usize, space: &mut Space) -> Result<Address> {
+        match self.address_and_more(index, space)? {
+            (address, []) => Ok(address),
+            _ => self.unknown(),
+        }
+    }
+
+    /// The address in `[address, more]`, and what else is there.
+    pub fn address_and_more(
+        &mut self,
+        index: usize,
+        space: &mut Space,
+    ) -> Result<(Address, &'m [Operand])> {
         let operand = self.operand(index)?;
         let Operand::Address { base, offset, more } = operand else {
             return self.error(format!("{} is not an address", operand.describe()));
         };
-        if !more.is_empty() {
-            return self.unknown();
-        }
         if let Operand::Name(name, 0) = &**base
             && let Some(register) = self.decoder.scopes.register(name)
         {
             if register.bank == Bank::Predicate {
                 return self.error(format!("{name} is not an address"));
             }
-            return Ok(Address {
+            let address = Address {
                 base: register,
                 offset: *offset,
-            });
+            };
+            return Ok((address, more));
         }
         let fill = match &**base {
             Operand::Name(name, _) => match self.decoder.scopes.symbol(name) {
@@ -329,14 +346,15 @@ impl<'d, 'm> Line<'d, 'm> {
             Operand::Immediate(Immediate::Integer(value)) => Fill::Value(*value),
             base => return self.error(format!("{} is not an address", base.describe())),
         };
-        Ok(Address {
+        let address = Address {
             base: Register {
                 bank: Bank::Double,
                 slot: self.decoder.constant(Bank::Double, fill),
                 bits: 64,
             },
             offset: *offset,
-        })
+        };
+        Ok((address, more))
     }
 
     // computations, lane by lane

@@ -16,7 +16,6 @@ pub(super) fn decode(line: &mut Line) -> Result<Option<(Action, Class)>> {
         "st" => store(line)?,
         "atom" | "red" => atomic(line)?,
         "cp" => copy(line)?,
-        "mbarrier" => (mbarrier(line)?, Class::Barrier),
         "prefetch" | "prefetchu" | "applypriority" | "discard" if line.name != "discard" => {
             line.ignore(&["L1", "L2", "L2::evict_last", "L2::evict_normal"]);
             line.space();
@@ -287,9 +286,6 @@ fn copy(line: &mut Line) -> Result<(Action, Class)> {
         };
         return Ok((action, Class::AsyncCopy));
     }
-    if line.has("bulk") {
-        return line.error("bulk copies are not known yet");
-    }
     if !line.take("ca") && !line.take("cg") {
         return line.unknown();
     }
@@ -333,80 +329,4 @@ fn copy(line: &mut Line) -> Result<(Action, Class)> {
         ignore,
     };
     Ok((Action::AsyncCopy(copy), Class::AsyncCopy))
-}
-
-fn mbarrier(line: &mut Line) -> Result<Action> {
-    let operation = line.take_one(&[
-        "init",
-        "inval",
-        "arrive",
-        "arrive_drop",
-        "test_wait",
-        "try_wait",
-        "expect_tx",
-        "complete_tx",
-        "pending_count",
-    ]);
-    line.take("b64");
-    let parity = line.take("parity");
-    line.ignore(&["acquire", "release", "cta"]);
-    let mut space = line.space();
-    // an address in a register may be written without a space
-    let at = match operation {
-        Some("init" | "inval") => 0,
-        _ => 1,
-    };
-    let op = match operation {
-        Some("init") => {
-            line.finish(2..=2)?;
-            MbarrierOp::Init {
-                count: line.source::<u32>(1)?,
-            }
-        }
-        Some("inval") => {
-            line.finish(1..=1)?;
-            MbarrierOp::Invalidate
-        }
-        Some("arrive" | "arrive_drop") => {
-            if line.has("expect_tx") {
-                return line.error("transaction counts are not known yet");
-            }
-            line.take("noComplete");
-            line.finish(2..=3)?;
-            let token = match line.operand(0)? {
-                Operand::Name(name, 0) if name == "_" => None,
-                _ => Some(line.dest::<u64>(0)?),
-            };
-            let count = match line.count() {
-                3 => Some(line.source::<u32>(2)?),
-                _ => None,
-            };
-            MbarrierOp::Arrive {
-                count,
-                token,
-                drop: operation == Some("arrive_drop"),
-            }
-        }
-        Some("test_wait" | "try_wait") => {
-            // a hint of how long to wait may follow
-            line.finish(3..=4)?;
-            MbarrierOp::Test {
-                dest: line.dest::<bool>(0)?,
-                phase: if parity {
-                    line.source::<u32>(2)?
-                } else {
-                    line.source::<u64>(2)?
-                },
-                parity,
-            }
-        }
-        _ => return line.error("this operation on barriers in memory is not known yet"),
-    };
-    let address = line.address(at, &mut space)?;
-    line.decoder.program.granule = line.decoder.program.granule.min(8);
-    Ok(Action::Mbarrier {
-        address,
-        shared: space == Space::Shared,
-        op,
-    })
 }

@@ -25,6 +25,18 @@ pub(super) fn execute(warp: &mut Warp, env: &mut Env, atomic: &Atomic, pc: usize
         let site = warp.site(pc, lane);
         let (space, address) = resolve(access.space, addresses[lane]);
         if space == Space::Shared {
+            if env.home(address).0 != env.cluster.rank {
+                super::cluster::access(
+                    env,
+                    site,
+                    address,
+                    access.bytes,
+                    access.count,
+                    |element, old| Some(next(warp, atomic, element, lane, old)),
+                );
+                continue;
+            }
+            let address = env.home(address).1;
             let Some(at) = shared_row(env, site, address, bytes) else {
                 continue;
             };
@@ -83,7 +95,14 @@ fn next(warp: &mut Warp, atomic: &Atomic, element: usize, lane: usize, old: u64)
 }
 
 /// What an atomic stores.
-fn update(op: AtomicOp, ty: AtomicType, bytes: usize, old: u64, value: u64, swap: u64) -> u64 {
+pub(super) fn update(
+    op: AtomicOp,
+    ty: AtomicType,
+    bytes: usize,
+    old: u64,
+    value: u64,
+    swap: u64,
+) -> u64 {
     let keep = u64::MAX >> (64 - 8 * bytes);
     let (old, value, swap) = (old & keep, value & keep, swap & keep);
     let signed = |v: u64| crate::decode::sign_extend(v, 8 * bytes as u8) as i64;

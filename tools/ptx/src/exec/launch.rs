@@ -28,6 +28,8 @@ pub struct Launch {
     pub block: [u32; 3],
     /// Bytes of dynamic shared memory.
     pub dynamic_shared: u32,
+    /// Blocks per cluster in x, y and z, of which the grid is a multiple; at most 16 together. One is none.
+    pub cluster: [u32; 3],
 }
 
 impl Launch {
@@ -37,6 +39,7 @@ impl Launch {
             grid: [blocks, 1, 1],
             block: [threads, 1, 1],
             dynamic_shared: 0,
+            cluster: [1; 3],
         }
     }
 }
@@ -148,6 +151,27 @@ impl Setting<'_> {
     pub fn coordinates(&self, block: u64) -> [u32; 3] {
         let [x, y, _] = self.launch.grid.map(u64::from);
         [block % x, block / x % y, block / (x * y)].map(|c| c as u32)
+    }
+
+    /// Number of a block.
+    pub fn number(&self, block: [u32; 3]) -> u64 {
+        let [x, y, _] = self.launch.grid.map(u64::from);
+        let [i, j, k] = block.map(u64::from);
+        i + x * (j + y * k)
+    }
+
+    /// Coordinates of the block with a rank in a cluster.
+    pub fn member(&self, cluster: u64, rank: u32) -> [u32; 3] {
+        let Launch {
+            grid,
+            cluster: shape,
+            ..
+        } = self.launch;
+        let [x, y, _]: [u64; 3] = std::array::from_fn(|axis| u64::from(grid[axis] / shape[axis]));
+        let first = [cluster % x, cluster / x % y, cluster / (x * y)];
+        let [w, h, _] = shape;
+        let inside = [rank % w, rank / w % h, rank / (w * h)];
+        std::array::from_fn(|axis| first[axis] as u32 * shape[axis] + inside[axis])
     }
 }
 
@@ -280,6 +304,13 @@ fn run(setting: &Setting) -> Outcome {
         .iter()
         .map(|n| u64::from(*n))
         .product::<u64>();
+    let blocks = blocks
+        / setting
+            .launch
+            .cluster
+            .iter()
+            .map(|n| u64::from(*n))
+            .product::<u64>();
     let mut outcome = Outcome::default();
     let mut order = Order::default();
     let mut first = 0;
@@ -345,7 +376,22 @@ fn check(program: &Program, launch: &Launch) -> Result<()> {
         grid,
         block,
         dynamic_shared,
+        cluster,
     } = launch;
+    let size = cluster
+        .iter()
+        .fold(1u64, |all, n| all.saturating_mul(u64::from(*n)));
+    if !(1..=16).contains(&size) || (0..3).any(|axis| !grid[axis].is_multiple_of(cluster[axis])) {
+        return error(format!(
+            "clusters of {cluster:?} blocks in a grid of {grid:?}; each must divide the grid, and a cluster has 1 to 16"
+        ));
+    }
+    if program.cluster.is_some_and(|wanted| wanted != *cluster) {
+        return error(format!(
+            "clusters of {cluster:?} blocks; the kernel is compiled for {:?}",
+            program.cluster.unwrap_or_default()
+        ));
+    }
     let threads = block
         .iter()
         .fold(1u64, |all, n| all.saturating_mul(u64::from(*n)));

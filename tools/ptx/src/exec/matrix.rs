@@ -28,6 +28,8 @@ pub(super) fn multiply(warp: &mut Warp, env: &mut Env, mma: &Mma, pc: usize, mas
     env.work[pc].matrix_flops += 2 * 16 * 8 * mma.k as u64;
     if mma.result == Accumulator::S32 {
         multiply_whole(&mut warp.registers, mma);
+    } else if matches!(mma.a_type, Factor::E4M3 | Factor::E5M2) {
+        super::factors::multiply_eight(&mut warp.registers, mma);
     } else {
         let registers = &mut warp.registers;
         pulp::Arch::new().dispatch(MultiplyFloat { registers, mma });
@@ -53,7 +55,7 @@ fn per_word(factor: Factor) -> usize {
     match factor {
         Factor::TF32 => 1,
         Factor::F16 | Factor::BF16 => 2,
-        Factor::S8 | Factor::U8 => 4,
+        _ => 4,
     }
 }
 

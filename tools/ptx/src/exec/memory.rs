@@ -66,8 +66,9 @@ pub(super) fn execute(
             shared,
             op,
         } => {
-            return super::asynchronous::mbarrier(warp, env, address, *shared, op, pc, mask);
+            return super::mbarrier::execute(warp, env, address, *shared, op, pc, mask);
         }
+        Action::Hopper(hopper) => return super::hopper::execute(warp, env, hopper, pc, mask),
         other => super::collective::execute(warp, env, other, pc, mask),
     }
     Next::Go
@@ -301,7 +302,10 @@ fn read(
         }
         Space::Shared => {
             if !env.shared.holds(address, all) {
-                fault(env, site, space, address, all, Kind::OutOfBounds);
+                super::cluster::access(env, site, address, bytes, count, |i, value| {
+                    out[i] = value;
+                    None
+                });
                 return;
             }
             let at = address as usize;
@@ -444,7 +448,9 @@ fn write(
         }
         Space::Shared => {
             if !env.shared.holds(address, all) {
-                fault(env, site, space, address, all, Kind::OutOfBounds);
+                super::cluster::access(env, site, address, bytes, count, |i, _| {
+                    Some(values[i] & keep)
+                });
                 return;
             }
             let at = address as usize;

@@ -26,10 +26,14 @@ pub(crate) enum Hazard {
     SameValue(Other),
     Uninitialised,
     InFlight(Other),
+    /// An asynchronous read is not done yet.
+    Busy(Other),
+    /// An asynchronous access to what others wrote, without a fence between the proxies.
+    Unfenced(Other),
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-enum State {
+pub(super) enum State {
     #[default]
     Uninitialised,
     Written,
@@ -52,32 +56,37 @@ pub(crate) enum Write {
 }
 
 #[derive(Debug, Clone, Copy, Default)]
-struct Cell {
+pub(super) struct Cell {
     /// 0 before the first write.
-    write_clock: u32,
-    write_pc: u32,
-    write_issue: u32,
-    write_warp: u8,
-    write_lane: u8,
-    write_strong: bool,
-    state: State,
+    pub write_clock: u32,
+    pub write_pc: u32,
+    pub write_issue: u32,
+    pub write_warp: u8,
+    pub write_lane: u8,
+    pub write_strong: bool,
+    pub state: State,
+    /// Written by the asynchronous proxy.
+    pub copied: bool,
+    /// Asynchronous reads that are not done.
+    pub reading: u16,
     /// Warps that have read since the last write.
-    readers: u32,
-    read_pc: u32,
-    read_strong: bool,
+    pub readers: u32,
+    pub read_pc: u32,
+    pub read_strong: bool,
 }
 
 pub(crate) struct Shared {
     pub bytes: Vec<u8>,
     /// First address that is anybody's.
     start: usize,
-    cells: Vec<Cell>,
+    pub(super) cells: Vec<Cell>,
     granule: usize,
-    warps: usize,
+    pub(super) warps: usize,
     /// Clock of the last read, by cell and warp.
-    reads: Vec<u32>,
-    /// `clocks[a][b]`: the time of b that a is ordered behind.
-    clocks: Vec<Vec<u32>>,
+    pub(super) reads: Vec<u32>,
+    /// `clocks[a][b]`: the time of b that a is ordered behind. The second half of a row: the time up to which a
+    /// fence has shown the writes of b to the asynchronous proxy.
+    pub(super) clocks: Vec<Vec<u32>>,
 }
 
 impl Shared {
@@ -88,7 +97,7 @@ impl Shared {
         } else {
             end.div_ceil(granule)
         };
-        let clock = |me: usize| (0..warps).map(|w| u32::from(w == me)).collect();
+        let clock = |me: usize| (0..2 * warps).map(|w| u32::from(w == me)).collect();
         Shared {
             bytes: vec![0xff; end],
             start,
@@ -109,7 +118,7 @@ impl Shared {
 
     /// Clocks of a warp, to give to those it releases.
     pub fn release(&mut self, warp: usize, into: &mut Vec<u32>) {
-        into.resize(self.warps, 0);
+        into.resize(2 * self.warps, 0);
         for (into, clock) in into.iter_mut().zip(&self.clocks[warp]) {
             *into = (*into).max(*clock);
         }
@@ -123,7 +132,7 @@ impl Shared {
         }
     }
 
-    fn cells(&self, address: usize, bytes: usize) -> std::ops::Range<usize> {
+    pub(super) fn cells(&self, address: usize, bytes: usize) -> std::ops::Range<usize> {
         if self.granule == 0 {
             return 0..0;
         }
@@ -197,6 +206,12 @@ impl Shared {
                 };
                 if cell.state == State::InFlight {
                     found = Some(Hazard::InFlight(written(cell)));
+                } else if cell.reading > 0 {
+                    found = Some(Hazard::Busy(Other {
+                        warp: site.warp,
+                        lane: None,
+                        pc: cell.read_pc as usize,
+                    }));
                 } else if unordered && !(strong && cell.write_strong) {
                     found = Some(if how == (Write::Plain { same: true }) {
                         Hazard::SameValue(written(cell))
@@ -232,8 +247,10 @@ impl Shared {
                 } else {
                     State::Written
                 },
+                copied: false,
+                reading: cell.reading,
                 readers: 0,
-                read_pc: 0,
+                read_pc: if cell.reading > 0 { cell.read_pc } else { 0 },
                 read_strong: false,
             };
         }
@@ -253,7 +270,7 @@ impl Shared {
     }
 }
 
-fn written(cell: &Cell) -> Other {
+pub(super) fn written(cell: &Cell) -> Other {
     Other {
         warp: cell.write_warp as usize,
         lane: Some(cell.write_lane as usize),

@@ -38,6 +38,8 @@ pub(super) struct Warp {
     pub local: Vec<u8>,
     pub local_written: Vec<bool>,
     pub copies: Vec<PendingCopy>,
+    /// What came with sm_90 and has not been waited for.
+    pub later: super::hopper::Later,
     /// Groups committed, by lane.
     pub groups: [u32; LANES],
     /// Instruction at which the warp waits.
@@ -73,6 +75,7 @@ impl Warp {
             local: vec![0xff; local_bytes * LANES],
             local_written: vec![false; local_bytes * LANES],
             copies: vec![],
+            later: super::hopper::Later::default(),
             groups: [0; LANES],
             waits: 0,
         }

@@ -47,6 +47,8 @@ pub(crate) struct Function {
     pub params: Vec<Variable>,
     /// Threads per block: exactly (`.reqntid`) or at most (`.maxntid`).
     pub threads: Option<Threads>,
+    /// Blocks per cluster (`.reqnctapercluster`).
+    pub cluster: Option<[u32; 3]>,
     /// None for a declaration.
     pub body: Option<Vec<Statement>>,
     pub line: u32,

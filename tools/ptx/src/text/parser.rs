@@ -395,7 +395,7 @@ impl<'t> Parser<'t> {
         } else {
             vec![]
         };
-        let mut threads = None;
+        let (mut threads, mut cluster) = (None, None);
         let body = loop {
             match self.peek() {
                 Token::Mark(';') => {
@@ -415,11 +415,17 @@ impl<'t> Parser<'t> {
                         .fold(1, |a: u32, b| a.saturating_mul(*b));
                     threads = threads.or(Some(Threads::AtMost(limit)));
                 }
-                Token::Word(".minnctapersm" | ".maxnctapersm" | ".maxnreg") => {
+                Token::Word(".reqnctapercluster") => {
+                    self.at += 1;
+                    cluster = Some(self.dimensions()?);
+                }
+                Token::Word(".minnctapersm" | ".maxnctapersm" | ".maxnreg" | ".maxclusterrank") => {
                     self.at += 1;
                     self.number()?;
                 }
-                Token::Word(".noreturn") => self.at += 1,
+                Token::Word(".noreturn" | ".explicitcluster" | ".blocksareclusters") => {
+                    self.at += 1
+                }
                 Token::Word(".pragma") => self.skip_statement()?,
                 _ => return self.error("the body of a function or a directive that is known"),
             }
@@ -430,6 +436,7 @@ impl<'t> Parser<'t> {
             returns,
             params,
             threads,
+            cluster,
             body,
             line,
         });

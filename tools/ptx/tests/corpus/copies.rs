@@ -20,6 +20,7 @@ fn a_product_with_a_pipeline() {
         grid: [n.div_ceil(32) as u32, m.div_ceil(32) as u32, 1],
         block: [64, 1, 1],
         dynamic_shared: 0,
+        cluster: [1; 3],
     };
     let report = c.launch("product_swizzled", launch, &args);
     let (a, b) = (doubles(&a), doubles(&b));

@@ -104,6 +104,7 @@ impl Corpus {
             grid,
             block: [self.threads, 1, 1],
             dynamic_shared: self.dynamic_shared,
+            cluster: [1; 3],
         };
         let mut args = args.to_vec();
         args.extend([0u64.into(), 0u64.into()]);

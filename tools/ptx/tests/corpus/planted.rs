@@ -28,6 +28,7 @@ fn product(k: usize, edit: impl Fn(&str) -> String) -> (Report, Vec<f64>, Vec<f6
         grid: [n.div_ceil(32) as u32, m.div_ceil(32) as u32, 1],
         block: [64, 1, 1],
         dynamic_shared: 0,
+        cluster: [1; 3],
     };
     let report = c.report("product_swizzled", launch, &args);
     let (a, b) = (doubles(&a), doubles(&b));
@@ -237,6 +238,7 @@ fn a_read_after_free() {
         grid: [length as u32, heads as u32, 1],
         block: [32, 1, 1],
         dynamic_shared: c.dynamic_shared,
+        cluster: [1; 3],
     };
     assert_eq!(kinds(&c.report("rope", launch, &args)), []);
     c.device.free(cosine).expect("an allocation");

@@ -89,6 +89,7 @@ fn stencil() {
         grid: [3, 3, 3],
         block: [8, 4, 2],
         dynamic_shared: 0,
+        cluster: [1; 3],
     };
     let mut args = [input, out].map(|p| p.into()).to_vec();
     args.extend([width, height, depth].map(|n| (n as i32).into()));

@@ -50,6 +50,7 @@ fn threads_change_nothing() {
         grid,
         block: [64, 1, 1],
         dynamic_shared,
+        cluster: [1; 3],
     };
     let cases = [
         (
