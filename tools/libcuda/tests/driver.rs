@@ -10,7 +10,7 @@ use common::raw::{
     allocate, check, download, end, floats, function, get, kernel, launch, load, rescale, start,
     stream, synchronise, upload,
 };
-use common::{again, inside, late_and_early as in_driver};
+use common::late_and_early as in_driver;
 use cudarc::driver::sys::{self, CUresult};
 
 #[test]
