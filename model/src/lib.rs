@@ -17,6 +17,7 @@ pub mod memory;
 mod reading;
 pub mod sampling;
 pub mod session;
+pub mod suffix;
 mod tangent_step;
 pub mod train;
 pub mod ttt;

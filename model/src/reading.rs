@@ -18,7 +18,7 @@ use std::sync::Arc;
 use ops::{Tensor, Var, values};
 
 use crate::block::KeyValues;
-use crate::ttt::Suffix;
+use crate::suffix::Suffix;
 use crate::weights::{Attention, Block, Fast, Mlp};
 use crate::{Result, Ttt};
 

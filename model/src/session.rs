@@ -9,7 +9,8 @@ use ops::{Tensor, Var, concat, cross_entropy, slice};
 use crate::block::KeyValues;
 use crate::data::Tokenizer;
 use crate::sampling::Sampler;
-use crate::ttt::{Net, Suffix};
+use crate::suffix::Suffix;
+use crate::ttt::Net;
 use crate::weights::Fast;
 use crate::{Error, Model, Result, Ttt};
 
