@@ -6,11 +6,11 @@ mod common;
 use std::ffi::{CStr, c_void};
 use std::ptr::{null_mut, without_provenance_mut};
 
+use common::late_and_early as in_driver;
 use common::raw::{
     allocate, check, download, end, floats, function, get, kernel, launch, load, rescale, start,
     stream, synchronise, upload,
 };
-use common::late_and_early as in_driver;
 use cudarc::driver::sys::{self, CUresult};
 
 #[test]
