@@ -119,6 +119,11 @@ impl Kernel {
         }
     }
 
+    /// Blocks per cluster, where `.reqnctapercluster` says.
+    pub fn cluster(&self) -> Option<[u32; 3]> {
+        self.program.cluster
+    }
+
     /// Bytes of static shared memory.
     pub fn static_shared(&self) -> usize {
         (self.program.shared_end - crate::program::SHARED_START) as usize
