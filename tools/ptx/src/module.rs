@@ -53,6 +53,10 @@ impl Module {
         })))
     }
 
+    pub(crate) fn syntax(&self) -> &ast::Module {
+        &self.0.syntax
+    }
+
     /// Names of the kernels.
     pub fn kernels(&self) -> Vec<&str> {
         let entries = self
