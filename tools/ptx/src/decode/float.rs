@@ -134,11 +134,11 @@ fn single(line: &mut Line) -> Result<Action> {
         ("mul", _) => binary(line, around, move |a, b| {
             rounding::to_f32(wide(a) * wide(b), exact)
         }),
-        ("fma" | "mad", Rounding::Nearest) if !around.flush && !around.saturate => line.map3_wide(
+        ("fma" | "mad", Rounding::Nearest) if !around.flush && !around.saturate => line.map3(
             #[inline(always)]
             |a: f32, b: f32, c: f32| canonical(a.mul_add(b, c)),
         ),
-        ("fma" | "mad", Rounding::Nearest) => line.map3_wide(
+        ("fma" | "mad", Rounding::Nearest) => line.map3(
             #[inline(always)]
             move |a: f32, b: f32, c: f32| {
                 let (a, b, c) = (around.before(a), around.before(b), around.before(c));
