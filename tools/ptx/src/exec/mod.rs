@@ -8,6 +8,7 @@ mod collective;
 mod launch;
 mod matrix;
 mod memory;
+mod product;
 pub(crate) mod registers;
 mod shared;
 mod warp;
