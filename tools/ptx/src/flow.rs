@@ -22,16 +22,17 @@ pub(crate) fn meeting_points(code: &mut [Inst], start: usize) {
     }
 }
 
-struct Blocks {
+/// Straight pieces of a function.
+pub(crate) struct Blocks {
     /// First instruction of each block.
-    starts: Vec<usize>,
+    pub starts: Vec<usize>,
     length: usize,
     /// Blocks that may follow; `starts.len()` stands for the end of the function.
-    successors: Vec<Vec<usize>>,
+    pub successors: Vec<Vec<usize>>,
 }
 
 impl Blocks {
-    fn of(code: &[Inst], start: usize) -> Self {
+    pub fn of(code: &[Inst], start: usize) -> Self {
         let mut leads = vec![false; code.len() + 1];
         leads[0] = true;
         for (at, inst) in code.iter().enumerate() {
@@ -70,11 +71,13 @@ impl Blocks {
         blocks
     }
 
-    fn end(&self, block: usize) -> usize {
+    /// Where a block ends.
+    pub fn end(&self, block: usize) -> usize {
         self.starts.get(block + 1).copied().unwrap_or(self.length)
     }
 
-    fn holding(&self, at: usize) -> usize {
+    /// The block that holds an instruction.
+    pub fn holding(&self, at: usize) -> usize {
         self.starts.partition_point(|start| *start <= at) - 1
     }
 }

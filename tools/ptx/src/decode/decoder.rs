@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::line::Line;
+use super::slots::{self, Mention, Slots};
 use super::symbols::{Scopes, Symbol};
 use super::{bits, control, convert, float, integer, matrix, memory, moves, narrow, warp};
 use crate::counters::Class;
@@ -24,6 +25,9 @@ pub(super) struct Decoder<'m> {
     pub calls: Vec<(usize, usize)>,
     /// Predicate that holds the carry flag.
     carry: Option<usize>,
+    /// Registers declared so far.
+    numbered: usize,
+    mentions: Vec<Mention>,
 }
 
 /// A device function and where its parameters live.
@@ -36,8 +40,19 @@ pub(super) struct Called<'m> {
     calls: Vec<usize>,
 }
 
-/// Decodes the kernel `name` of a module.
+/// Decodes the kernel `name` of a module: once to see which registers live when, and again with their slots.
 pub(crate) fn decode(module: &Module, name: &str) -> Result<Program> {
+    let (first, ranges) = decode_with(module, name, Slots::default())?;
+    let slots = slots::assign(&first.program.code, &ranges, &first.mentions);
+    Ok(decode_with(module, name, slots)?.0.program)
+}
+
+/// The decoder when it is done, and where the functions lie.
+fn decode_with<'m>(
+    module: &'m Module,
+    name: &str,
+    slots: Slots,
+) -> Result<(Decoder<'m>, Vec<(usize, usize)>)> {
     let mut candidates = module.functions.iter();
     let Some(entry) = candidates.find(|f| f.entry && f.name == name && f.body.is_some()) else {
         return Err(Error::Missing {
@@ -52,13 +67,18 @@ pub(crate) fn decode(module: &Module, name: &str) -> Result<Program> {
             threads: entry.threads,
             shared_end: SHARED_START,
             granule: 16,
+            predicates: slots.predicates,
+            words: slots.words,
+            doubles: slots.doubles,
             ..Program::default()
         },
-        scopes: Scopes::new(),
+        scopes: Scopes::new(slots),
         constants: HashMap::new(),
         functions: vec![],
         calls: vec![],
         carry: None,
+        numbered: slots::NUMBERED,
+        mentions: vec![],
     };
     decoder.module_scope(entry);
     decoder.parameters(entry);
@@ -79,10 +99,10 @@ pub(crate) fn decode(module: &Module, name: &str) -> Result<Program> {
         done += 1;
     }
     decoder.link();
-    for (from, to) in ranges {
-        flow::meeting_points(&mut decoder.program.code[from..to], from);
+    for (from, to) in &ranges {
+        flow::meeting_points(&mut decoder.program.code[*from..*to], *from);
     }
-    Ok(decoder.program)
+    Ok((decoder, ranges))
 }
 
 impl<'m> Decoder<'m> {
@@ -312,10 +332,10 @@ impl<'m> Decoder<'m> {
         for (name, count) in names {
             let register = Register {
                 bank,
-                slot: *self.bank(bank),
+                slot: self.numbered,
                 bits: ty.bits(),
             };
-            *self.bank(bank) += count.unwrap_or(1) as usize;
+            self.numbered += count.unwrap_or(1) as usize;
             match count {
                 Some(count) => self.scopes.declare_range(name, register, *count),
                 None => self.scopes.declare_register(name, register),
@@ -358,6 +378,9 @@ impl<'m> Decoder<'m> {
     }
 
     fn instruction(&mut self, instruction: &'m Instruction) -> Result<()> {
+        let at = self.program.code.len();
+        let register = |name: &str| self.scopes.register(name);
+        slots::mentions(instruction, at, register, &mut self.mentions);
         let guard = match &instruction.guard {
             None => None,
             Some((name, negated)) => match self.scopes.register(name) {

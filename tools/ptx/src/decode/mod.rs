@@ -13,6 +13,7 @@ mod memory;
 mod moves;
 mod narrow;
 pub(crate) mod rounding;
+mod slots;
 mod symbols;
 mod warp;
 

@@ -29,7 +29,9 @@ pub(super) struct Env<'l> {
     pub mbarriers: HashMap<u64, Mbarrier>,
     /// Whether something happened that a waiting warp may wait for.
     pub progress: bool,
-    /// Work by instruction.
+    /// How often each instruction was issued, and its active lanes.
+    pub issues: Vec<(u64, u64)>,
+    /// Other work by instruction.
     pub work: Vec<Work>,
     pub findings: Findings,
     /// Orders blocks that run one after another.
@@ -169,6 +171,7 @@ pub(super) fn run<'l>(
         barriers: (0..16).map(|_| NamedBarrier::default()).collect(),
         mbarriers: HashMap::new(),
         progress: false,
+        issues: vec![(0, 0); program.code.len()],
         work: vec![Work::default(); program.code.len()],
         findings: Findings::default(),
         order,
@@ -184,6 +187,9 @@ pub(super) fn run<'l>(
         })
         .collect();
     schedule(&mut env, &mut warps);
+    for (work, (instructions, lanes)) in env.work.iter_mut().zip(&env.issues) {
+        (work.instructions, work.lanes) = (*instructions, *lanes);
+    }
     (env.work, env.findings)
 }
 

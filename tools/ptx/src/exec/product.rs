@@ -172,6 +172,13 @@ mod x86 {
     }
 
     #[inline(always)]
+    fn canonical(v3: V3, x: __m256) -> __m256 {
+        let nan = v3.avx._mm256_cmp_ps::<_CMP_UNORD_Q>(x, x);
+        let one = v3.avx._mm256_set1_epi32(0x7fff_ffff);
+        v3.avx._mm256_blendv_ps(x, cast(one), nan)
+    }
+
+    #[inline(always)]
     fn multiply<const PER: usize>(
         v3: V3,
         registers: &mut Registers,
@@ -182,10 +189,12 @@ mod x86 {
         for h in 0..2 {
             let (even, odd) = if mma.addend == Accumulator::F16 {
                 let words = row(registers, mma.c[h]);
-                (
-                    words.map(|words| half(v3, words, 0)),
-                    words.map(|words| half(v3, words, 1)),
-                )
+                let (mut even, mut odd) = ([sums[0]; 4], [sums[0]; 4]);
+                for i in 0..4 {
+                    even[i] = half(v3, words[i], 0);
+                    odd[i] = half(v3, words[i], 1);
+                }
+                (even, odd)
             } else {
                 (
                     cast(row(registers, mma.c[2 * h])),
@@ -201,21 +210,23 @@ mod x86 {
             let mut a = [[[v3.avx._mm256_setzero_ps(); 4]; PER]; 2];
             let mut b = [[v3.avx._mm256_setzero_ps(); PER]; 4];
             for e in 0..PER {
-                for h in 0..2 {
+                for (h, a) in a.iter_mut().enumerate() {
                     let words = row(registers, mma.a[2 * group + h]);
-                    a[h][e] = words.map(|words| float(v3, words, e));
+                    for i in 0..4 {
+                        a[e][i] = float(v3, words[i], e);
+                    }
                 }
                 let words = turn(v3, row(registers, mma.b[group]));
                 for q in 0..4 {
                     b[q][e] = float(v3, words[q], e);
                 }
             }
-            let a: [[[f32; 32]; PER]; 2] = a.map(|a| a.map(|a| cast(a)));
             for at in 0..16 {
-                let (a, row) = (&a[at / 8], 4 * (at % 8));
+                let a = &a[at / 8];
                 for q in 0..4 {
                     for e in 0..PER {
-                        let x = v3.avx._mm256_set1_ps(a[e][row + q]);
+                        let lanes: &[f32; 8] = pulp::bytemuck::cast_ref(&a[e][at % 8 / 2]);
+                        let x = v3.avx._mm256_set1_ps(lanes[4 * (at % 2) + q]);
                         sums[at] = v3.fma._mm256_fmadd_ps(x, b[q][e], sums[at]);
                     }
                 }
@@ -232,13 +243,12 @@ mod x86 {
                 let words = std::array::from_fn(|lane| pair(even[lane], odd[lane]));
                 registers.words[mma.d[h]] = words;
             } else {
-                let canonical = |x: __m256| {
-                    let nan = v3.avx._mm256_cmp_ps::<_CMP_UNORD_Q>(x, x);
-                    let one = v3.avx._mm256_set1_epi32(0x7fff_ffff);
-                    v3.avx._mm256_blendv_ps(x, cast(one), nan)
-                };
-                registers.words[mma.d[2 * h]] = cast(even.map(canonical));
-                registers.words[mma.d[2 * h + 1]] = cast(odd.map(canonical));
+                for i in 0..4 {
+                    even[i] = canonical(v3, even[i]);
+                    odd[i] = canonical(v3, odd[i]);
+                }
+                registers.words[mma.d[2 * h]] = cast(even);
+                registers.words[mma.d[2 * h + 1]] = cast(odd);
             }
         }
     }

@@ -122,9 +122,9 @@ impl Warp {
                 let at = pc as usize;
                 let inst = &code[at];
                 let active = self.guarded(inst.guard, mask);
-                let work = &mut env.work[at];
-                work.instructions += 1;
-                work.lanes += u64::from(active.count_ones());
+                let (instructions, lanes) = &mut env.issues[at];
+                *instructions += 1;
+                *lanes += u64::from(active.count_ones());
                 self.issued += 1;
                 pc += 1;
                 if active == 0 {
