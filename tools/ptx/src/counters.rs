@@ -86,7 +86,14 @@ impl Work {
 
     /// Counts lane accesses to global memory of `bytes` bytes each.
     pub(crate) fn global(&mut self, addresses: &mut [u64], bytes: u64) {
-        let (unique, sectors) = merged(addresses, bytes, 32);
+        let (unique, sectors) = if aligned(addresses, bytes)
+            && let Some(count) = different(addresses, bytes)
+            && let Some(sectors) = different(addresses, bytes.max(32))
+        {
+            (count * bytes, sectors * (bytes.max(32) / 32))
+        } else {
+            merged(addresses, bytes, 32)
+        };
         self.global_sectors += sectors;
         self.global_sectors_ideal += unique.div_ceil(32);
         self.global_bytes += unique;
@@ -94,15 +101,66 @@ impl Work {
 
     /// Counts lane accesses to shared memory of `bytes` bytes each, in the order of lanes.
     pub(crate) fn shared(&mut self, addresses: &mut [u64], bytes: u64) {
+        let wide = bytes.max(4);
         // a wavefront moves 128 bytes: all lanes of 4 bytes, half of 8, a quarter of 16
-        let per_pass = (128 / bytes.max(4)).max(1) as usize;
+        let per_pass = (128 / wide).max(1) as usize;
+        let (aligned, shift) = (aligned(addresses, bytes), wide.trailing_zeros());
         for pass in addresses.chunks(per_pass) {
-            self.shared_wavefronts += bank_conflicts(pass, bytes);
+            let last = per_pass as u64 - 1;
+            let places = pass.iter().map(|address| address >> shift & last);
+            let seen = places.fold(0u32, |seen, place| seen | 1 << place);
+            let apart = aligned && seen.count_ones() as usize == pass.len();
+            self.shared_wavefronts += if apart {
+                1
+            } else {
+                bank_conflicts(pass, bytes)
+            };
         }
-        let (unique, words) = merged(addresses, bytes, 4);
+        let (unique, words) = if aligned
+            && let Some(count) = different(addresses, bytes)
+            && let Some(pieces) = different(addresses, wide)
+        {
+            (count * bytes, pieces * (wide / 4))
+        } else {
+            merged(addresses, bytes, 4)
+        };
         self.shared_wavefronts_ideal += words.div_ceil(32);
         self.shared_bytes += unique;
     }
+}
+
+/// True if accesses of `bytes` bytes can only be the same or apart.
+#[inline(always)]
+fn aligned(addresses: &[u64], bytes: u64) -> bool {
+    let low = addresses.iter().fold(0, |low, address| low | address);
+    bytes.is_power_of_two() && low & (bytes - 1) == 0
+}
+
+/// Different pieces of `size` bytes (a power of two) that addresses lie in; None if they are far apart and in no order.
+#[inline(always)]
+fn different(addresses: &[u64], size: u64) -> Option<u64> {
+    let shift = size.trailing_zeros();
+    let (mut sorted, mut count) = (true, 1);
+    for pair in addresses.windows(2) {
+        let (a, b) = (pair[0] >> shift, pair[1] >> shift);
+        sorted &= a <= b;
+        count += u64::from(a != b);
+    }
+    if sorted {
+        return Some(count);
+    }
+    let least = addresses
+        .iter()
+        .fold(u64::MAX, |least, a| least.min(a >> shift));
+    let mut seen = [0u64; 8];
+    for address in addresses {
+        let at = (address >> shift) - least;
+        if at >= 512 {
+            return None;
+        }
+        seen[at as usize / 64] |= 1 << (at % 64);
+    }
+    Some(seen.iter().map(|bits| u64::from(bits.count_ones())).sum())
 }
 
 /// Most different words that one bank has to give.

@@ -2,6 +2,7 @@
 
 import ctypes
 import glob
+import os
 import pathlib
 import sys
 
@@ -24,4 +25,5 @@ if status:
 nvrtc.nvrtcGetPTXSize(program, ctypes.byref(size))
 ptx = ctypes.create_string_buffer(size.value)
 nvrtc.nvrtcGetPTX(program, ptx)
-(here / "swa_forward.ptx").write_bytes(ptx.value.rstrip(b"\n") + b"\n")
+text = ptx.value.replace(f"{os.getcwd()}/".encode(), b"")
+(here / "swa_forward.ptx").write_bytes(text.rstrip(b"\n") + b"\n")

@@ -1,7 +1,8 @@
 //! Matrix instructions. Fragments are laid out as in the PTX manual, "Matrix Fragments for mma".
 
 use super::block::{Env, Place};
-use super::memory::{addresses, count, note, shared_row};
+use super::fragment::{fragment, gather};
+use super::memory::{addresses, count, note, shared_places, shared_row};
 use super::registers::{ALL, LANES, Lane, Registers, Row};
 use super::shared::Write;
 use super::warp::Warp;
@@ -101,6 +102,20 @@ pub(super) fn load(
     let addresses = addresses(&warp.registers, address);
     let rows = ALL >> (32 - 8 * dest.len() as u32);
     count(env, Space::Shared, &addresses, rows, 16, pc);
+    if let Some(places) = shared_places(env, &addresses, rows, 16)
+        && env
+            .shared
+            .reads_are_clean(warp.site(pc, 0), &places, rows, 16)
+    {
+        for (slot, places) in dest.iter().zip(places.chunks_exact(8)) {
+            let mut rows = [[0; 16]; 8];
+            for (row, at) in rows.iter_mut().zip(places) {
+                row.copy_from_slice(&env.shared.bytes[*at as usize..][..16]);
+            }
+            warp.registers.words[*slot] = super::fragment::of_bytes(&rows, transpose);
+        }
+        return;
+    }
     for (q, slot) in dest.iter().enumerate() {
         let mut matrix = [[u16::MAX; 8]; 8];
         for (r, row) in matrix.iter_mut().enumerate() {
@@ -117,36 +132,6 @@ pub(super) fn load(
         }
         warp.registers.words[*slot] = fragment(&matrix, transpose);
     }
-}
-
-/// What each lane holds of an 8x8 matrix of halves.
-fn fragment(matrix: &[[u16; 8]; 8], transpose: bool) -> Row<u32> {
-    std::array::from_fn(|lane| {
-        let (i, j) = (lane / 4, lane % 4 * 2);
-        let (low, high) = if transpose {
-            (matrix[j][i], matrix[j + 1][i])
-        } else {
-            (matrix[i][j], matrix[i][j + 1])
-        };
-        u32::from(low) | u32::from(high) << 16
-    })
-}
-
-/// The matrix that lanes hold.
-fn gather(words: &Row<u32>, transpose: bool) -> [[u16; 8]; 8] {
-    let mut matrix = [[0; 8]; 8];
-    for (lane, word) in words.iter().enumerate() {
-        let (i, j) = (lane / 4, lane % 4 * 2);
-        for e in 0..2 {
-            let element = (word >> (16 * e)) as u16;
-            if transpose {
-                matrix[j + e][i] = element;
-            } else {
-                matrix[i][j + e] = element;
-            }
-        }
-    }
-    matrix
 }
 
 /// `stmatrix`, the other way round.

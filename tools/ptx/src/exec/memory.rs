@@ -1,7 +1,7 @@
 //! Loads and stores, lane by lane, with their checks and counters.
 
 use super::block::{Env, Place};
-use super::registers::{Bank, LANES, Registers, lanes};
+use super::registers::{ALL, Bank, LANES, Registers, Row, lanes};
 use super::shared::{Hazard, Site, Write};
 use super::warp::{Next, Warp};
 use crate::decode::sign_extend;
@@ -117,6 +117,17 @@ pub(super) fn count(
     if !env.setting.options.counters {
         return;
     }
+    let valid = |address: &u64| *address < 1 << 62;
+    if mask == ALL && matches!(space, Space::Global | Space::Shared) && addresses.iter().all(valid)
+    {
+        let mut addresses = *addresses;
+        let work = &mut env.work[pc];
+        return if space == Space::Global {
+            work.global(&mut addresses, bytes as u64)
+        } else {
+            work.shared(&mut addresses, bytes as u64)
+        };
+    }
     let (mut global, mut globals) = ([0; LANES], 0);
     let (mut shared, mut shareds) = ([0; LANES], 0);
     for lane in lanes(mask) {
@@ -132,7 +143,6 @@ pub(super) fn count(
             _ => {}
         }
     }
-    let valid = |address: &u64| *address < 1 << 62;
     if globals > 0 && global[..globals].iter().all(valid) {
         env.work[pc].global(&mut global[..globals], bytes as u64);
     }
@@ -520,6 +530,23 @@ pub(super) fn shared_row(env: &mut Env, site: Site, address: u64, bytes: usize) 
         return None;
     }
     Some(address as usize)
+}
+
+/// Where the lanes of an access to shared memory go, if no address is out of bounds or misaligned.
+pub(super) fn shared_places(
+    env: &Env,
+    addresses: &[u64; LANES],
+    mask: u32,
+    bytes: usize,
+) -> Option<Row<u32>> {
+    let (mut low, mut least, mut most) = (0, u64::MAX, 0);
+    for lane in lanes(mask) {
+        let address = addresses[lane];
+        (low, least, most) = (low | address, least.min(address), most.max(address));
+    }
+    let inside = env.shared.holds(least, bytes) && env.shared.holds(most, bytes);
+    let fits = inside && low & (bytes as u64 - 1) == 0;
+    fits.then(|| std::array::from_fn(|lane| addresses[lane] as u32))
 }
 
 /// Reports a hazard, if there is one.

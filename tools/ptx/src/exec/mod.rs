@@ -5,6 +5,7 @@ mod atomic;
 mod barrier;
 mod block;
 mod collective;
+mod fragment;
 mod launch;
 mod matrix;
 mod memory;

@@ -4,6 +4,8 @@
 //! it is ordered behind it. An access races with an earlier one its warp is not ordered behind.
 //! (Flanagan and Freund, "FastTrack: Efficient and Precise Dynamic Race Detection".)
 
+use super::registers::{Row, lanes};
+
 /// Who accesses: warp, lane, instruction, and the warp's count of instructions, which tells one from the next.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Site {
@@ -74,7 +76,7 @@ pub(crate) struct Shared {
     cells: Vec<Cell>,
     granule: usize,
     warps: usize,
-    /// Clock of the last read, by cell and warp.
+    /// Clock of the last read, by warp and cell.
     reads: Vec<u32>,
     /// `clocks[a][b]`: the time of b that a is ordered behind.
     clocks: Vec<Vec<u32>>,
@@ -139,7 +141,7 @@ impl Shared {
         bytes: usize,
         strong: bool,
     ) -> Option<Hazard> {
-        let mut found = None;
+        let (mut found, count) = (None, self.cells.len());
         for index in self.cells(address, bytes) {
             let cell = &mut self.cells[index];
             let clocks = &mut self.clocks[site.warp];
@@ -166,7 +168,7 @@ impl Shared {
             cell.readers |= 1 << site.warp;
             cell.read_pc = site.pc as u32;
             cell.read_strong = strong;
-            self.reads[index * self.warps + site.warp] = self.clocks[site.warp][site.warp];
+            self.reads[site.warp * count + index] = self.clocks[site.warp][site.warp];
         }
         found
     }
@@ -180,7 +182,7 @@ impl Shared {
         bytes: usize,
         how: Write,
     ) -> Option<Hazard> {
-        let mut found = None;
+        let (mut found, count) = (None, self.cells.len());
         for index in self.cells(address, bytes) {
             let cell = &mut self.cells[index];
             let clocks = &self.clocks[site.warp];
@@ -210,7 +212,7 @@ impl Shared {
                     while left != 0 {
                         let reader = left.trailing_zeros() as usize;
                         left &= left - 1;
-                        if self.reads[index * self.warps + reader] > clocks[reader] {
+                        if self.reads[reader * count + index] > clocks[reader] {
                             found = Some(Hazard::Race(Other {
                                 warp: reader,
                                 lane: None,
@@ -238,6 +240,92 @@ impl Shared {
             };
         }
         found
+    }
+
+    /// Notes plain reads of `bytes` bytes by the lanes of a warp, and tells whether nothing is wrong with them. If
+    /// something is, [`Shared::read`] of each lane tells what; that some were noted before changes nothing.
+    pub fn reads_are_clean(
+        &mut self,
+        site: Site,
+        places: &Row<u32>,
+        mask: u32,
+        bytes: usize,
+    ) -> bool {
+        if self.granule == 0 {
+            return true;
+        }
+        let clocks = &self.clocks[site.warp];
+        let now = clocks[site.warp];
+        let count = self.cells.len();
+        let reads = &mut self.reads[site.warp * count..][..count];
+        let (shift, pieces) = (self.granule.trailing_zeros(), bytes / self.granule);
+        for lane in lanes(mask) {
+            let first = places[lane] as usize >> shift;
+            let cells = self.cells[first..first + pieces].iter_mut();
+            for (cell, read) in cells.zip(&mut reads[first..first + pieces]) {
+                let writer = cell.write_warp as usize;
+                let ordered = writer == site.warp || cell.write_clock <= clocks[writer];
+                if cell.state != State::Written || !ordered {
+                    return false;
+                }
+                cell.readers |= 1 << site.warp;
+                cell.read_pc = site.pc as u32;
+                cell.read_strong = false;
+                *read = now;
+            }
+        }
+        true
+    }
+
+    /// Notes writes of `bytes` bytes by the lanes of a warp, plain ones or the start or end of copies, up to the first
+    /// that something is wrong with: [`Shared::write`] tells what. Returns the lanes before that one.
+    pub fn clean_writes(
+        &mut self,
+        site: Site,
+        places: &Row<u32>,
+        mask: u32,
+        bytes: usize,
+        how: Write,
+    ) -> u32 {
+        if self.granule == 0 {
+            return mask;
+        }
+        let clocks = &self.clocks[site.warp];
+        let count = self.cells.len();
+        let (shift, pieces) = (self.granule.trailing_zeros(), bytes / self.granule);
+        let mut new = Cell {
+            write_clock: clocks[site.warp],
+            write_pc: site.pc as u32,
+            write_issue: site.issue,
+            write_warp: site.warp as u8,
+            state: if how == Write::CopyStarts {
+                State::InFlight
+            } else {
+                State::Written
+            },
+            ..Cell::default()
+        };
+        for lane in lanes(mask) {
+            new.write_lane = lane as u8;
+            let first = places[lane] as usize >> shift;
+            let cells = &mut self.cells[first..first + pieces];
+            let clean = |(index, cell): (usize, &Cell)| {
+                let writer = cell.write_warp as usize;
+                let ordered = if writer == site.warp {
+                    cell.write_clock == 0 || cell.write_issue != site.issue
+                } else {
+                    cell.write_clock <= clocks[writer]
+                };
+                let read = |reader: usize| self.reads[reader * count + index] <= clocks[reader];
+                let mut others = lanes(cell.readers & !(1 << site.warp));
+                cell.state != State::InFlight && ordered && others.all(read)
+            };
+            if how != Write::CopyEnds && !(first..).zip(cells.iter()).all(clean) {
+                return mask & ((1 << lane) - 1);
+            }
+            cells.fill(new);
+        }
+        mask
     }
 
     #[inline(always)]
