@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::exec::registers::LANES;
+
 /// Classes of instructions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -85,7 +87,8 @@ impl Work {
     }
 
     /// Counts lane accesses to global memory of `bytes` bytes each.
-    pub(crate) fn global(&mut self, addresses: &mut [u64], bytes: u64) {
+    #[inline(always)]
+    pub(crate) fn global(&mut self, addresses: &[u64], bytes: u64) {
         let (unique, sectors) = if aligned(addresses, bytes)
             && let Some(count) = different(addresses, bytes)
             && let Some(sectors) = different(addresses, bytes.max(32))
@@ -100,7 +103,8 @@ impl Work {
     }
 
     /// Counts lane accesses to shared memory of `bytes` bytes each, in the order of lanes.
-    pub(crate) fn shared(&mut self, addresses: &mut [u64], bytes: u64) {
+    #[inline(always)]
+    pub(crate) fn shared(&mut self, addresses: &[u64], bytes: u64) {
         let wide = bytes.max(4);
         // a wavefront moves 128 bytes: all lanes of 4 bytes, half of 8, a quarter of 16
         let per_pass = (128 / wide).max(1) as usize;
@@ -183,13 +187,14 @@ fn bank_conflicts(addresses: &[u64], bytes: u64) -> u64 {
 }
 
 /// Different bytes, and different pieces of `size` bytes, that the accesses touch.
-fn merged(addresses: &mut [u64], bytes: u64, size: u64) -> (u64, u64) {
-    if !addresses.is_sorted() {
-        addresses.sort_unstable();
-    }
+fn merged(addresses: &[u64], bytes: u64, size: u64) -> (u64, u64) {
+    let mut sorted = [0; LANES];
+    let sorted = &mut sorted[..addresses.len()];
+    sorted.copy_from_slice(addresses);
+    sorted.sort_unstable();
     let (mut unique, mut pieces) = (0, 0);
     let (mut end, mut next_piece) = (0, 0);
-    for address in addresses.iter().copied() {
+    for address in sorted.iter().copied() {
         let stop = address + bytes;
         unique += stop.saturating_sub(address.max(end));
         end = end.max(stop);

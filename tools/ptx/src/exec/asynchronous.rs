@@ -4,7 +4,7 @@
 //! then.
 
 use super::block::{Env, Place, early};
-use super::memory::{addresses, count, fault, global_outcome, note, shared_places};
+use super::memory::{addresses, count, extent, fault, global_outcome, note, shared_places};
 use super::registers::{LANES, Row, lanes};
 use super::shared::{Site, Write};
 use super::warp::{Next, Warp};
@@ -94,21 +94,27 @@ pub(super) fn copy(warp: &mut Warp, env: &mut Env, copy: &AsyncCopy, pc: usize, 
 
 /// True if what the lanes of `reading` read is aligned and lies in one allocation.
 fn sources_fit(env: &mut Env, copy: &PendingCopy, reading: u32) -> bool {
-    let low = lanes(reading).fold(0, |low, lane| low | copy.global[lane]);
+    let (low, ..) = extent(&copy.global, reading);
     low & (copy.bytes as u64 - 1) == 0 && (reading == 0 || source(env, copy, reading).is_some())
 }
 
 /// The allocation that all of `reading` read from, and the address of its first byte.
+#[inline(always)]
 fn source<'l>(
     env: &mut Env<'l>,
     copy: &PendingCopy,
     reading: u32,
 ) -> Option<(&'l Allocation, u64)> {
-    let (mut least, mut end) = (u64::MAX, 0);
-    for lane in lanes(reading) {
-        let address = copy.global[lane];
-        least = least.min(address);
-        end = end.max(address.checked_add(u64::from(copy.reads[lane]))?);
+    let (_, least, most) = extent(&copy.global, reading);
+    let mut end = most;
+    for lane in 0..LANES {
+        let reads = if reading >> lane & 1 == 1 {
+            copy.reads[lane]
+        } else {
+            0
+        };
+        // what starts at the end of the address space lies in no allocation
+        end = end.max(copy.global[lane].saturating_add(u64::from(reads)) * u64::from(reads > 0));
     }
     let device = env.setting.device;
     let found = device.locate(&mut env.hint, least, (end - least) as usize);

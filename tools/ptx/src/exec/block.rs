@@ -186,7 +186,10 @@ pub(super) fn run<'l>(
             Warp::new(warp, mask, registers, program.local_bytes as usize)
         })
         .collect();
-    schedule(&mut env, &mut warps);
+    pulp::Arch::new().dispatch(
+        #[inline(always)]
+        || schedule(&mut env, &mut warps),
+    );
     for (work, (instructions, lanes)) in env.work.iter_mut().zip(&env.issues) {
         (work.instructions, work.lanes) = (*instructions, *lanes);
     }
@@ -196,6 +199,7 @@ pub(super) fn run<'l>(
 /// Turns without progress after which the warps that are left are stuck.
 const PATIENCE: u32 = 64;
 
+#[inline(always)]
 fn schedule(env: &mut Env, warps: &mut [Warp]) {
     let mut idle = 0;
     loop {

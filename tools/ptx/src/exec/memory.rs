@@ -4,6 +4,7 @@ use super::block::{Env, Place};
 use super::registers::{ALL, Bank, LANES, Registers, Row, lanes};
 use super::shared::{Hazard, Site, Write};
 use super::warp::{Next, Warp};
+use crate::counters::Work;
 use crate::decode::sign_extend;
 use crate::finding::{Kind, Party};
 use crate::program::{Access, Action, Address, Register, resolve};
@@ -11,6 +12,7 @@ use crate::shadow::{Conflict, Outcome};
 use crate::types::Space;
 
 /// Does what is neither a computation nor control flow.
+#[inline(always)]
 pub(super) fn execute(
     warp: &mut Warp,
     env: &mut Env,
@@ -114,19 +116,20 @@ pub(super) fn count(
     bytes: usize,
     pc: usize,
 ) {
-    if !env.setting.options.counters {
+    if !env.setting.options.counters || mask == 0 {
         return;
     }
-    let valid = |address: &u64| *address < 1 << 62;
-    if mask == ALL && matches!(space, Space::Global | Space::Shared) && addresses.iter().all(valid)
-    {
-        let mut addresses = *addresses;
-        let work = &mut env.work[pc];
-        return if space == Space::Global {
-            work.global(&mut addresses, bytes as u64)
-        } else {
-            work.shared(&mut addresses, bytes as u64)
-        };
+    let work = &mut env.work[pc];
+    pulp::Arch::new().dispatch(
+        #[inline(always)]
+        || count_in(work, space, addresses, mask, bytes as u64),
+    );
+}
+
+#[inline(always)]
+fn count_in(work: &mut Work, space: Space, addresses: &[u64; LANES], mask: u32, bytes: u64) {
+    if mask == ALL && space == Space::Shared && addresses.iter().all(|a| *a < 1 << 62) {
+        return work.shared(addresses, bytes);
     }
     let (mut global, mut globals) = ([0; LANES], 0);
     let (mut shared, mut shareds) = ([0; LANES], 0);
@@ -143,11 +146,12 @@ pub(super) fn count(
             _ => {}
         }
     }
+    let valid = |address: &u64| *address < 1 << 62;
     if globals > 0 && global[..globals].iter().all(valid) {
-        env.work[pc].global(&mut global[..globals], bytes as u64);
+        work.global(&global[..globals], bytes);
     }
     if shareds > 0 && shared[..shareds].iter().all(valid) {
-        env.work[pc].shared(&mut shared[..shareds], bytes as u64);
+        work.shared(&shared[..shareds], bytes);
     }
 }
 
@@ -376,19 +380,41 @@ fn load(
         meet_others(env);
     }
     let mut values = [0; 8];
+    let first = mask.trailing_zeros() as usize;
+    let all = (access.bytes * access.count) as u64;
+    if access.space == Space::Param
+        && addresses.iter().all(|a| *a == addresses[first])
+        && addresses[first].saturating_add(all) <= env.setting.params.len() as u64
+        && addresses[first].is_multiple_of(all)
+    {
+        let site = warp.site(pc, first);
+        read(warp, env, access, site, addresses[first], &mut values);
+        for (register, value) in dest.iter().zip(values) {
+            if let Some(register) = register {
+                let value = extend(value, access.bytes, signed);
+                write_register(&mut warp.registers, *register, mask, |_| value);
+            }
+        }
+        return;
+    }
     for lane in lanes(mask) {
         let site = warp.site(pc, lane);
         read(warp, env, access, site, addresses[lane], &mut values);
         for (register, value) in dest.iter().zip(values) {
             if let Some(register) = register {
-                let value = if signed {
-                    sign_extend(value, 8 * access.bytes as u8)
-                } else {
-                    value
-                };
+                let value = extend(value, access.bytes, signed);
                 write_lane(&mut warp.registers, *register, lane, value);
             }
         }
+    }
+}
+
+#[inline(always)]
+fn extend(value: u64, bytes: usize, signed: bool) -> u64 {
+    if signed {
+        sign_extend(value, 8 * bytes as u8)
+    } else {
+        value
     }
 }
 
@@ -533,20 +559,30 @@ pub(super) fn shared_row(env: &mut Env, site: Site, address: u64, bytes: usize) 
 }
 
 /// Where the lanes of an access to shared memory go, if no address is out of bounds or misaligned.
+#[inline(always)]
 pub(super) fn shared_places(
     env: &Env,
     addresses: &[u64; LANES],
     mask: u32,
     bytes: usize,
 ) -> Option<Row<u32>> {
-    let (mut low, mut least, mut most) = (0, u64::MAX, 0);
-    for lane in lanes(mask) {
-        let address = addresses[lane];
-        (low, least, most) = (low | address, least.min(address), most.max(address));
-    }
+    let (low, least, most) = extent(addresses, mask);
     let inside = env.shared.holds(least, bytes) && env.shared.holds(most, bytes);
     let fits = inside && low & (bytes as u64 - 1) == 0;
     fits.then(|| std::array::from_fn(|lane| addresses[lane] as u32))
+}
+
+/// All bits of the addresses together, the least address and the most.
+#[inline(always)]
+pub(super) fn extent(addresses: &[u64; LANES], mask: u32) -> (u64, u64, u64) {
+    let (mut low, mut least, mut most) = (0, u64::MAX, 0);
+    for (lane, address) in addresses.iter().enumerate() {
+        let active = mask >> lane & 1 == 1;
+        low |= if active { *address } else { 0 };
+        least = least.min(if active { *address } else { u64::MAX });
+        most = most.max(if active { *address } else { 0 });
+    }
+    (low, least, most)
 }
 
 /// Reports a hazard, if there is one.

@@ -93,6 +93,7 @@ impl Warp {
     }
 
     /// Runs until the warp waits, is done, or its turn is over.
+    #[inline(always)]
     pub fn run(&mut self, env: &mut Env) {
         let setting = env.setting;
         let code = &setting.program.code;
