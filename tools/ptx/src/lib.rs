@@ -48,6 +48,7 @@ mod program;
 mod shadow;
 mod text;
 mod types;
+mod wide;
 
 pub use counters::{Class, Counters, LineWork, Work};
 pub use device::Device;

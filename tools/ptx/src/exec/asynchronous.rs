@@ -4,14 +4,16 @@
 //! then.
 
 use super::block::{Env, Place, early};
-use super::memory::{addresses, count, extent, fault, global_outcome, note, shared_places};
+use super::memory::{fault, global_outcome, note};
 use super::registers::{LANES, Row, lanes};
+use super::rows::{addresses, count, extent, shared_places};
 use super::shared::{Site, Write};
 use super::warp::{Next, Warp};
 use crate::device::Allocation;
 use crate::finding::Kind;
 use crate::program::{Address, AsyncCopy, MbarrierOp, resolve};
 use crate::types::Space;
+use crate::wide::wide;
 
 /// Copies of the lanes of one instruction.
 #[derive(Debug, Clone)]
@@ -79,7 +81,10 @@ pub(super) fn copy(warp: &mut Warp, env: &mut Env, copy: &AsyncCopy, pc: usize, 
     let PendingCopy { site, mask, .. } = pending;
     let starts = Write::CopyStarts;
     let places = &pending.shared;
-    let clean = env.shared.clean_writes(site, places, mask, bytes, starts);
+    let clean = wide(
+        #[inline(always)]
+        || env.shared.clean_writes(site, places, mask, bytes, starts),
+    );
     start(env, &pending, clean);
     for lane in lanes(mask & !clean) {
         let (at, site) = (pending.shared[lane] as usize, Site { lane, ..site });
@@ -157,15 +162,26 @@ fn start(env: &mut Env, copy: &PendingCopy, mask: u32) {
     } else {
         for lane in lanes(mask) {
             let at = copy.shared[lane] as usize;
-            match copy.bytes {
-                16 => env.shared.bytes[at..at + 16].copy_from_slice(&[0xff; 16]),
-                bytes => env.shared.bytes[at..at + bytes].fill(0xff),
+            for word in env.shared.bytes[at..at + copy.bytes].chunks_exact_mut(4) {
+                word.copy_from_slice(&[0xff; 4]);
             }
         }
     }
 }
 
 fn transfer(env: &mut Env, copy: &PendingCopy, mask: u32) {
+    wide(
+        #[inline(always)]
+        || match copy.bytes {
+            4 => transfer_of::<4>(env, copy, mask),
+            8 => transfer_of::<8>(env, copy, mask),
+            _ => transfer_of::<16>(env, copy, mask),
+        },
+    );
+}
+
+#[inline(always)]
+fn transfer_of<const BYTES: usize>(env: &mut Env, copy: &PendingCopy, mask: u32) {
     let reading = lanes(mask).filter(|lane| copy.reads[*lane] > 0);
     let reading = reading.fold(0, |reading, lane| reading | 1u32 << lane);
     let together = if reading == 0 {
@@ -175,7 +191,7 @@ fn transfer(env: &mut Env, copy: &PendingCopy, mask: u32) {
     };
     for lane in lanes(mask) {
         let (at, reads) = (copy.shared[lane] as usize, copy.reads[lane] as usize);
-        let mut data = [0u8; 16];
+        let mut data = [0u8; BYTES];
         if reads > 0 {
             // lanes may read from several allocations, which may have been freed
             let alone = || source(&mut *env, copy, 1 << lane);
@@ -185,26 +201,27 @@ fn transfer(env: &mut Env, copy: &PendingCopy, mask: u32) {
             let from = (copy.global[lane] - base) as usize;
             read_global(env, copy, lane, allocation, from, &mut data);
         }
-        match copy.bytes {
-            16 => env.shared.bytes[at..at + 16].copy_from_slice(&data),
-            bytes => env.shared.bytes[at..at + bytes].copy_from_slice(&data[..bytes]),
-        }
+        env.shared.bytes[at..at + BYTES].copy_from_slice(&data);
     }
 }
 
 /// What a lane reads from an offset of an allocation.
 #[inline(always)]
-fn read_global(
+fn read_global<const BYTES: usize>(
     env: &mut Env,
     copy: &PendingCopy,
     lane: usize,
     allocation: &Allocation,
     from: usize,
-    data: &mut [u8; 16],
+    data: &mut [u8; BYTES],
 ) {
     let reads = copy.reads[lane] as usize;
     let whole = reads.is_multiple_of(4);
-    if whole {
+    if reads == BYTES {
+        for (i, word) in data.chunks_exact_mut(4).enumerate() {
+            word.copy_from_slice(&(allocation.load(from + 4 * i, 4) as u32).to_le_bytes());
+        }
+    } else if whole {
         for (i, word) in data.chunks_exact_mut(4).take(reads / 4).enumerate() {
             word.copy_from_slice(&(allocation.load(from + 4 * i, 4) as u32).to_le_bytes());
         }
@@ -240,8 +257,11 @@ fn complete(env: &mut Env, copy: &PendingCopy) {
         shared,
         ..
     } = copy;
-    env.shared
-        .clean_writes(*site, shared, *mask, *bytes, Write::CopyEnds);
+    let ends = Write::CopyEnds;
+    wide(
+        #[inline(always)]
+        || env.shared.clean_writes(*site, shared, *mask, *bytes, ends),
+    );
 }
 
 pub(super) fn commit(warp: &mut Warp, mask: u32) {

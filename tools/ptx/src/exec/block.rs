@@ -14,6 +14,7 @@ use crate::finding::{Finding, Kind, Party, Severity, SourceLine};
 use crate::program::{Fill, LaneMask, SHARED_START, Special};
 use crate::shadow::Toucher;
 use crate::types::Space;
+use crate::wide::wide;
 
 /// What the warps of a block share.
 pub(super) struct Env<'l> {
@@ -186,7 +187,7 @@ pub(super) fn run<'l>(
             Warp::new(warp, mask, registers, program.local_bytes as usize)
         })
         .collect();
-    pulp::Arch::new().dispatch(
+    wide(
         #[inline(always)]
         || schedule(&mut env, &mut warps),
     );

@@ -1,14 +1,17 @@
 //! Fragments of 8x8 matrices of halves: lane `4 i + j` holds columns `2 j` and `2 j + 1` of row i.
 
-use super::registers::{LANES, Row};
+use super::registers::Row;
 
 /// What each lane holds of a matrix with these rows, or of its transpose.
 #[inline(always)]
 pub(super) fn of_bytes(rows: &[[u8; 16]; 8], transpose: bool) -> Row<u32> {
     if !transpose {
         // a row is what four lanes hold
-        let words: [[u8; 4]; LANES] = pulp::cast(*rows);
-        return words.map(u32::from_le_bytes);
+        let mut words: Row<u32> = pulp::cast(*rows);
+        for word in &mut words {
+            *word = u32::from_le(*word);
+        }
+        return words;
     }
     match pulp::Arch::new() {
         #[cfg(target_arch = "x86_64")]

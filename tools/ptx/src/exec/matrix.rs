@@ -2,13 +2,15 @@
 
 use super::block::{Env, Place};
 use super::fragment::{fragment, gather};
-use super::memory::{addresses, count, note, shared_places, shared_row};
+use super::memory::{note, shared_row};
 use super::registers::{ALL, LANES, Lane, Registers, Row};
+use super::rows::{addresses, count, shared_places};
 use super::shared::Write;
 use super::warp::Warp;
 use crate::finding::Kind;
 use crate::program::{Accumulator, Address, Factor, Mma};
 use crate::types::Space;
+use crate::wide::wide;
 
 /// Matrix instructions need all lanes; true if they are there.
 fn whole_warp(warp: &Warp, env: &mut Env, pc: usize, mask: u32) -> bool {
@@ -102,18 +104,11 @@ pub(super) fn load(
     let addresses = addresses(&warp.registers, address);
     let rows = ALL >> (32 - 8 * dest.len() as u32);
     count(env, Space::Shared, &addresses, rows, 16, pc);
-    if let Some(places) = shared_places(env, &addresses, rows, 16)
-        && env
-            .shared
-            .reads_are_clean(warp.site(pc, 0), &places, rows, 16)
-    {
-        for (slot, places) in dest.iter().zip(places.chunks_exact(8)) {
-            let mut rows = [[0; 16]; 8];
-            for (row, at) in rows.iter_mut().zip(places) {
-                row.copy_from_slice(&env.shared.bytes[*at as usize..][..16]);
-            }
-            warp.registers.words[*slot] = super::fragment::of_bytes(&rows, transpose);
-        }
+    let clean = wide(
+        #[inline(always)]
+        || load_clean(warp, env, &addresses, dest, transpose, pc),
+    );
+    if clean {
         return;
     }
     for (q, slot) in dest.iter().enumerate() {
@@ -132,6 +127,34 @@ pub(super) fn load(
         }
         warp.registers.words[*slot] = fragment(&matrix, transpose);
     }
+}
+
+/// `ldmatrix` if nothing is wrong with it.
+#[inline(always)]
+fn load_clean(
+    warp: &mut Warp,
+    env: &mut Env,
+    addresses: &Row<u64>,
+    dest: &[usize],
+    transpose: bool,
+    pc: usize,
+) -> bool {
+    let rows = ALL >> (32 - 8 * dest.len() as u32);
+    let Some(places) = shared_places(env, addresses, rows, 16) else {
+        return false;
+    };
+    let site = warp.site(pc, 0);
+    if !env.shared.reads_are_clean(site, &places, rows, 16) {
+        return false;
+    }
+    for (slot, places) in dest.iter().zip(places.chunks_exact(8)) {
+        let mut rows = [[0; 16]; 8];
+        for (row, at) in rows.iter_mut().zip(places) {
+            row.copy_from_slice(&env.shared.bytes[*at as usize..][..16]);
+        }
+        warp.registers.words[*slot] = super::fragment::of_bytes(&rows, transpose);
+    }
+    true
 }
 
 /// `stmatrix`, the other way round.

@@ -11,6 +11,7 @@ mod matrix;
 mod memory;
 mod product;
 pub(crate) mod registers;
+mod rows;
 mod shared;
 mod warp;
 

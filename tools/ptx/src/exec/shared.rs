@@ -244,6 +244,7 @@ impl Shared {
 
     /// Notes plain reads of `bytes` bytes by the lanes of a warp, and tells whether nothing is wrong with them. If
     /// something is, [`Shared::read`] of each lane tells what; that some were noted before changes nothing.
+    #[inline(always)]
     pub fn reads_are_clean(
         &mut self,
         site: Site,
@@ -279,6 +280,7 @@ impl Shared {
 
     /// Notes writes of `bytes` bytes by the lanes of a warp, plain ones or the start or end of copies, up to the first
     /// that something is wrong with: [`Shared::write`] tells what. Returns the lanes before that one.
+    #[inline(always)]
     pub fn clean_writes(
         &mut self,
         site: Site,
