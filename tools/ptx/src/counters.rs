@@ -121,10 +121,10 @@ impl Work {
             };
         }
         let (unique, words) = if aligned
+            && bytes >= 4
             && let Some(count) = different(addresses, bytes)
-            && let Some(pieces) = different(addresses, wide)
         {
-            (count * bytes, pieces * (wide / 4))
+            (count * bytes, count * (bytes / 4))
         } else {
             merged(addresses, bytes, 4)
         };
@@ -156,15 +156,18 @@ fn different(addresses: &[u64], size: u64) -> Option<u64> {
     let least = addresses
         .iter()
         .fold(u64::MAX, |least, a| least.min(a >> shift));
-    let mut seen = [0u64; 8];
-    for address in addresses {
-        let at = (address >> shift) - least;
-        if at >= 512 {
-            return None;
-        }
-        seen[at as usize / 64] |= 1 << (at % 64);
+    let most = addresses.iter().fold(0, |most, a| most.max(a >> shift));
+    if most - least >= 512 {
+        return None;
     }
-    Some(seen.iter().map(|bits| u64::from(bits.count_ones())).sum())
+    // four sets, so that one need not wait for the other
+    let mut seen = [[0u64; 8]; 4];
+    for (i, address) in addresses.iter().enumerate() {
+        let at = (address >> shift) - least;
+        seen[i % 4][at as usize / 64 % 8] |= 1 << (at % 64);
+    }
+    let all = |word: usize| seen.iter().fold(0, |all, set| all | set[word]);
+    Some((0..8).map(|word| u64::from(all(word).count_ones())).sum())
 }
 
 /// Most different words that one bank has to give.

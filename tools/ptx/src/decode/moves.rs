@@ -6,7 +6,7 @@ use super::line::{Line, compute};
 use super::symbols::special;
 use crate::counters::Class;
 use crate::error::Result;
-use crate::exec::registers::{Bank, Lane, Registers};
+use crate::exec::registers::{Bank, LANES, Lane, Registers, lanes_of};
 use crate::program::{Action, LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW, resolve};
 use crate::text::ast::Operand;
 use crate::types::{Space, Type};
@@ -264,11 +264,11 @@ fn test<T: Lane + PartialOrd>(
             #[inline(always)]
             move |registers, mask| {
                 let (a, b) = (T::get(registers, a), T::get(registers, b));
-                let mut bits = 0;
-                for lane in 0..32 {
-                    bits |= u32::from(holds(a[lane], b[lane])) << lane;
+                let mut flags = [0; LANES];
+                for lane in 0..LANES {
+                    flags[lane] = u8::from(holds(a[lane], b[lane]));
                 }
-                outcome.put(registers, bits, mask);
+                outcome.put(registers, lanes_of(&flags), mask);
             },
         )
     }
@@ -359,14 +359,12 @@ fn select<T: Lane>(line: &mut Line) -> Result<Action> {
     Ok(compute(
         #[inline(always)]
         move |registers, mask| {
-            let (a, mut out) = (T::get(registers, a), T::get(registers, b));
+            let (a, b) = (T::get(registers, a), T::get(registers, b));
             let chosen = registers.predicates[p] ^ if negated { u32::MAX } else { 0 };
-            for lane in 0..32 {
-                out[lane] = if chosen >> lane & 1 == 1 {
-                    a[lane]
-                } else {
-                    out[lane]
-                };
+            let mut out = [T::default(); LANES];
+            for lane in 0..LANES {
+                let first = chosen >> lane & 1 == 1;
+                out[lane] = if first { a[lane] } else { b[lane] };
             }
             T::set(registers, d, out, mask);
         },
