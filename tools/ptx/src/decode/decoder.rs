@@ -10,7 +10,9 @@ use crate::counters::Class;
 use crate::error::{Error, Result};
 use crate::exec::registers::Bank;
 use crate::flow;
-use crate::program::{Action, Fill, Guard, Inst, NOWHERE, Param, Program, Register, SHARED_START};
+use crate::program::{
+    Action, Fill, Guard, Inst, NOWHERE, Param, Program, Register, SHARED_START, Step,
+};
 use crate::text::ast::{Function, Instruction, Module, Statement, Variable};
 use crate::types::{Space, Type};
 
@@ -44,7 +46,9 @@ pub(super) struct Called<'m> {
 pub(crate) fn decode(module: &Module, name: &str) -> Result<Program> {
     let (first, ranges) = decode_with(module, name, Slots::default())?;
     let slots = slots::assign(&first.program.code, &ranges, &first.mentions);
-    Ok(decode_with(module, name, slots)?.0.program)
+    let mut program = decode_with(module, name, slots)?.0.program;
+    program.steps = program.code.iter_mut().map(Step::of).collect();
+    Ok(program)
 }
 
 /// The decoder when it is done, and where the functions lie.

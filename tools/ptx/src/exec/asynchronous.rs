@@ -45,6 +45,14 @@ pub(super) struct Mbarrier {
 }
 
 pub(super) fn copy(warp: &mut Warp, env: &mut Env, copy: &AsyncCopy, pc: usize, mask: u32) {
+    wide(
+        #[inline(always)]
+        || copy_in(warp, env, copy, pc, mask),
+    );
+}
+
+#[inline(always)]
+fn copy_in(warp: &mut Warp, env: &mut Env, copy: &AsyncCopy, pc: usize, mask: u32) {
     let to = addresses(&warp.registers, &copy.shared);
     let from = addresses(&warp.registers, &copy.global);
     let bytes = copy.bytes;
@@ -53,7 +61,9 @@ pub(super) fn copy(warp: &mut Warp, env: &mut Env, copy: &AsyncCopy, pc: usize, 
     });
     let mut reads = [bytes as u32; LANES];
     if let Some(slot) = copy.source_bytes {
-        reads = warp.registers.words[slot].map(|size| size.min(bytes as u32));
+        for (reads, size) in reads.iter_mut().zip(&warp.registers.words[slot]) {
+            *reads = (*size).min(bytes as u32);
+        }
     }
     let mut reading = 0;
     for (lane, reads) in reads.iter_mut().enumerate() {
@@ -69,11 +79,14 @@ pub(super) fn copy(warp: &mut Warp, env: &mut Env, copy: &AsyncCopy, pc: usize, 
         site: warp.site(pc, 0),
         mask,
         bytes,
-        groups: warp.groups.map(|group| group + 1),
+        groups: warp.groups,
         shared: [0; LANES],
         global: from,
         reads,
     };
+    for group in &mut pending.groups {
+        *group += 1;
+    }
     match shared_places(env, &to, mask, bytes) {
         Some(places) if sources_fit(env, &pending, reading) => pending.shared = places,
         _ => check_lanes(env, &mut pending, &to),
@@ -81,10 +94,7 @@ pub(super) fn copy(warp: &mut Warp, env: &mut Env, copy: &AsyncCopy, pc: usize, 
     let PendingCopy { site, mask, .. } = pending;
     let starts = Write::CopyStarts;
     let places = &pending.shared;
-    let clean = wide(
-        #[inline(always)]
-        || env.shared.clean_writes(site, places, mask, bytes, starts),
-    );
+    let clean = env.shared.clean_writes(site, places, mask, bytes, starts);
     start(env, &pending, clean);
     for lane in lanes(mask & !clean) {
         let (at, site) = (pending.shared[lane] as usize, Site { lane, ..site });

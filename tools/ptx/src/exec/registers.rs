@@ -84,6 +84,8 @@ fn blend<T: PrimInt>(to: &mut Row<T>, from: &Row<T>, mask: u32) {
 /// The lanes in which a byte is 1; it is 0 in the others.
 #[inline(always)]
 pub(crate) fn lanes_of(flags: &Row<u8>) -> u32 {
+    // a store: the compiler would take the vector it has apart, lane by lane
+    let flags = std::hint::black_box(flags);
     let mut bits = 0;
     for (i, eight) in flags.chunks_exact(8).enumerate() {
         let eight = u64::from_le_bytes(eight.try_into().expect("eight bytes"));

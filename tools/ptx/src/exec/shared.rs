@@ -311,19 +311,22 @@ impl Shared {
             new.write_lane = lane as u8;
             let first = places[lane] as usize >> shift;
             let cells = &mut self.cells[first..first + pieces];
-            let clean = |(index, cell): (usize, &Cell)| {
-                let writer = cell.write_warp as usize;
-                let ordered = if writer == site.warp {
-                    cell.write_clock == 0 || cell.write_issue != site.issue
-                } else {
-                    cell.write_clock <= clocks[writer]
-                };
-                let read = |reader: usize| self.reads[reader * count + index] <= clocks[reader];
-                let mut others = lanes(cell.readers & !(1 << site.warp));
-                cell.state != State::InFlight && ordered && others.all(read)
-            };
-            if how != Write::CopyEnds && !(first..).zip(cells.iter()).all(clean) {
-                return mask & ((1 << lane) - 1);
+            if how != Write::CopyEnds {
+                for (index, cell) in (first..).zip(cells.iter()) {
+                    let writer = cell.write_warp as usize;
+                    let ordered = if writer == site.warp {
+                        cell.write_clock == 0 || cell.write_issue != site.issue
+                    } else {
+                        cell.write_clock <= clocks[writer]
+                    };
+                    let mut clean = cell.state != State::InFlight && ordered;
+                    for reader in lanes(cell.readers & !(1 << site.warp)) {
+                        clean &= self.reads[reader * count + index] <= clocks[reader];
+                    }
+                    if !clean {
+                        return mask & ((1 << lane) - 1);
+                    }
+                }
             }
             cells.fill(new);
         }

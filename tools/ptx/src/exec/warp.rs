@@ -4,7 +4,7 @@ use super::asynchronous::PendingCopy;
 use super::block::{Env, Place};
 use super::registers::{LANES, Registers, lanes};
 use crate::finding::Kind;
-use crate::program::{Action, Guard, NOWHERE};
+use crate::program::{Action, Guard, NOWHERE, Program};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Status {
@@ -96,7 +96,7 @@ impl Warp {
     #[inline(always)]
     pub fn run(&mut self, env: &mut Env) {
         let setting = env.setting;
-        let code = &setting.program.code;
+        let Program { code, steps, .. } = setting.program;
         let turn_ends = self.issued + TURN;
         while let Some(path) = self.paths.last().copied() {
             if path.pc == path.meet {
@@ -121,8 +121,8 @@ impl Warp {
             // straight on, until control flow changes the paths
             while pc != meet {
                 let at = pc as usize;
-                let inst = &code[at];
-                let active = self.guarded(inst.guard, mask);
+                let step = &steps[at];
+                let active = self.guarded(step.guard, mask);
                 let (instructions, lanes) = &mut env.issues[at];
                 *instructions += 1;
                 *lanes += u64::from(active.count_ones());
@@ -131,8 +131,12 @@ impl Warp {
                 if active == 0 {
                     continue;
                 }
+                if let Some(compute) = &step.compute {
+                    compute(&mut self.registers, active);
+                    continue;
+                }
+                let inst = &code[at];
                 match &inst.action {
-                    Action::Compute(compute) => compute(&mut self.registers, active),
                     Action::Branch(target) => {
                         moved = self.branch(pc, *target, active, mask, inst.meet)
                             || self.issued >= turn_ends;
