@@ -67,10 +67,14 @@ impl Toucher {
     pub fn reads_are_clean(self, cells: &[AtomicU64]) -> bool {
         let noted = |reader: u64| self.tag << 52 | reader << 12 | 0xff;
         let (mine, many) = (noted(self.id), noted(MANY));
-        cells.iter().all(|cell| {
+        let mut clean = true;
+        for cell in cells {
             let old = cell.load(Relaxed);
-            old == mine || old == many || self.touch(cell, 0xf, false) == Outcome::default()
-        })
+            if old != many && old != mine {
+                clean &= self.touch(cell, 0xf, false) == Outcome::default();
+            }
+        }
+        clean
     }
 
     /// Notes an atomic, which is unordered with nobody.

@@ -201,50 +201,48 @@ fn transfer_of<const BYTES: usize>(env: &mut Env, copy: &PendingCopy, mask: u32)
     };
     for lane in lanes(mask) {
         let (at, reads) = (copy.shared[lane] as usize, copy.reads[lane] as usize);
-        let mut data = [0u8; BYTES];
-        if reads > 0 {
-            // lanes may read from several allocations, which may have been freed
-            let alone = || source(&mut *env, copy, 1 << lane);
-            let Some((allocation, base)) = together.or_else(alone) else {
-                continue;
-            };
-            let from = (copy.global[lane] - base) as usize;
-            read_global(env, copy, lane, allocation, from, &mut data);
+        if reads == 0 {
+            env.shared.bytes[at..at + BYTES].copy_from_slice(&[0; BYTES]);
+            continue;
         }
-        env.shared.bytes[at..at + BYTES].copy_from_slice(&data);
+        // lanes may read from several allocations, which may have been freed
+        let alone = || source(&mut *env, copy, 1 << lane);
+        let Some((allocation, base)) = together.or_else(alone) else {
+            continue;
+        };
+        let from = (copy.global[lane] - base) as usize;
+        let to = &mut env.shared.bytes[at..at + BYTES];
+        if reads == BYTES {
+            for (i, word) in to.chunks_exact_mut(4).enumerate() {
+                word.copy_from_slice(&(allocation.load(from + 4 * i, 4) as u32).to_le_bytes());
+            }
+        } else {
+            for (i, byte) in to.iter_mut().enumerate() {
+                *byte = if i < reads {
+                    allocation.load(from + i, 1) as u8
+                } else {
+                    0
+                };
+            }
+        }
+        if env.setting.options.checks {
+            check_source(env, copy, lane, allocation, from);
+        }
     }
 }
 
-/// What a lane reads from an offset of an allocation.
+/// Notes what a lane reads from an offset of an allocation, and reports what is wrong with it.
 #[inline(always)]
-fn read_global<const BYTES: usize>(
+fn check_source(
     env: &mut Env,
     copy: &PendingCopy,
     lane: usize,
     allocation: &Allocation,
     from: usize,
-    data: &mut [u8; BYTES],
 ) {
     let reads = copy.reads[lane] as usize;
-    let whole = reads.is_multiple_of(4);
-    if reads == BYTES {
-        for (i, word) in data.chunks_exact_mut(4).enumerate() {
-            word.copy_from_slice(&(allocation.load(from + 4 * i, 4) as u32).to_le_bytes());
-        }
-    } else if whole {
-        for (i, word) in data.chunks_exact_mut(4).take(reads / 4).enumerate() {
-            word.copy_from_slice(&(allocation.load(from + 4 * i, 4) as u32).to_le_bytes());
-        }
-    } else {
-        for (i, byte) in data[..reads].iter_mut().enumerate() {
-            *byte = allocation.load(from + i, 1) as u8;
-        }
-    }
-    if !env.setting.options.checks {
-        return;
-    }
     let cells = &allocation.cells[from / 4..(from + reads).div_ceil(4)];
-    if whole && env.toucher.reads_are_clean(cells) {
+    if reads.is_multiple_of(4) && env.toucher.reads_are_clean(cells) {
         return;
     }
     let site = Site { lane, ..copy.site };

@@ -65,6 +65,8 @@ struct Cell {
     state: State,
     /// Warps that have read since the last write.
     readers: u32,
+    /// The latest clock of any of them.
+    read_clock: u32,
     read_pc: u32,
     read_strong: bool,
 }
@@ -165,10 +167,12 @@ impl Shared {
                 found = Some(Hazard::Race(written(cell)));
             }
             let cell = &mut self.cells[index];
+            let now = self.clocks[site.warp][site.warp];
             cell.readers |= 1 << site.warp;
+            cell.read_clock = cell.read_clock.max(now);
             cell.read_pc = site.pc as u32;
             cell.read_strong = strong;
-            self.reads[site.warp * count + index] = self.clocks[site.warp][site.warp];
+            self.reads[site.warp * count + index] = now;
         }
         found
     }
@@ -234,9 +238,7 @@ impl Shared {
                 } else {
                     State::Written
                 },
-                readers: 0,
-                read_pc: 0,
-                read_strong: false,
+                ..Cell::default()
             };
         }
         found
@@ -256,7 +258,7 @@ impl Shared {
             return true;
         }
         let clocks = &self.clocks[site.warp];
-        let now = clocks[site.warp];
+        let (now, behind) = (clocks[site.warp], behind_all(clocks, site.warp));
         let count = self.cells.len();
         let reads = &mut self.reads[site.warp * count..][..count];
         let (shift, pieces) = (self.granule.trailing_zeros(), bytes / self.granule);
@@ -265,11 +267,14 @@ impl Shared {
             let cells = self.cells[first..first + pieces].iter_mut();
             for (cell, read) in cells.zip(&mut reads[first..first + pieces]) {
                 let writer = cell.write_warp as usize;
-                let ordered = writer == site.warp || cell.write_clock <= clocks[writer];
+                let ordered = cell.write_clock <= behind
+                    || writer == site.warp
+                    || cell.write_clock <= clocks[writer];
                 if cell.state != State::Written || !ordered {
                     return false;
                 }
                 cell.readers |= 1 << site.warp;
+                cell.read_clock = cell.read_clock.max(now);
                 cell.read_pc = site.pc as u32;
                 cell.read_strong = false;
                 *read = now;
@@ -293,6 +298,7 @@ impl Shared {
             return mask;
         }
         let clocks = &self.clocks[site.warp];
+        let behind = behind_all(clocks, site.warp);
         let count = self.cells.len();
         let (shift, pieces) = (self.granule.trailing_zeros(), bytes / self.granule);
         let mut new = Cell {
@@ -320,8 +326,10 @@ impl Shared {
                         cell.write_clock <= clocks[writer]
                     };
                     let mut clean = cell.state != State::InFlight && ordered;
-                    for reader in lanes(cell.readers & !(1 << site.warp)) {
-                        clean &= self.reads[reader * count + index] <= clocks[reader];
+                    if cell.read_clock > behind {
+                        for reader in lanes(cell.readers & !(1 << site.warp)) {
+                            clean &= self.reads[reader * count + index] <= clocks[reader];
+                        }
                     }
                     if !clean {
                         return mask & ((1 << lane) - 1);
@@ -344,6 +352,15 @@ impl Shared {
     pub fn store(&mut self, address: usize, bytes: usize, value: u64) {
         self.bytes[address..address + bytes].copy_from_slice(&value.to_le_bytes()[..bytes]);
     }
+}
+
+/// The time up to which a warp with these clocks is ordered behind every other.
+fn behind_all(clocks: &[u32], warp: usize) -> u32 {
+    let others = clocks
+        .iter()
+        .enumerate()
+        .filter(|(other, _)| *other != warp);
+    others.map(|(_, clock)| *clock).min().unwrap_or(u32::MAX)
 }
 
 fn written(cell: &Cell) -> Other {
