@@ -1,4 +1,4 @@
-//! What a checkpoint keeps of its first run: the outputs of costly ops, handed out again in the second.
+//! What a checkpoint keeps of its first run: the outputs of ops that cost much, handed out again in the second.
 //!
 //! Every run of a checkpointed function has a frame of its own on a stack. Ops look at the topmost frame only, so what happens
 //! inside a nested checkpoint is that checkpoint's affair in both runs.
@@ -15,8 +15,32 @@ use crate::op::{Op, Value};
 pub enum Keep {
     /// Inputs and outputs only: everything inside is computed again.
     Nothing,
-    /// The outputs of costly ops ([`Op::costly`]) as well: only what is cheap is computed again.
+    /// The outputs of dear ops ([`Op::cost`]) as well.
+    Dear,
+    /// The outputs of costly and of dear ops as well: only what is cheap is computed again.
     Costly,
+}
+
+/// What an op costs, beside the memory its outputs take.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Cost {
+    /// A pass over memory.
+    Cheap,
+    /// Much more: a product of matrices, say.
+    Costly,
+    /// Much more again: attention over a long window.
+    Dear,
+}
+
+impl Keep {
+    /// The least cost that is kept.
+    fn least(self) -> Option<Cost> {
+        match self {
+            Keep::Nothing => None,
+            Keep::Dear => Some(Cost::Dear),
+            Keep::Costly => Some(Cost::Costly),
+        }
+    }
 }
 
 /// The outputs of one op, a `Vec` of its values, and the op's name.
@@ -26,12 +50,12 @@ pub(crate) struct Kept {
 }
 
 enum Frame {
-    /// Costly ops are computed and forgotten.
+    /// Everything is computed and forgotten.
     Nothing,
-    /// Their outputs are kept.
-    Record(Vec<Kept>),
+    /// Outputs that cost so much are kept.
+    Record(Cost, Vec<Kept>),
     /// They are those of the first run, in its order.
-    Replay(Rc<[Kept]>, usize),
+    Replay(Cost, Rc<[Kept]>, usize),
 }
 
 thread_local!(static FRAMES: RefCell<Vec<Frame>> = const { RefCell::new(Vec::new()) });
@@ -61,13 +85,13 @@ impl Drop for Pushed {
 
 /// A first run of `f`, and what is kept of it.
 pub(crate) fn record<R>(keep: Keep, f: impl FnOnce() -> R) -> (R, Rc<[Kept]>) {
-    let pushed = Pushed::new(match keep {
-        Keep::Nothing => Frame::Nothing,
-        Keep::Costly => Frame::Record(Vec::new()),
+    let pushed = Pushed::new(match keep.least() {
+        None => Frame::Nothing,
+        Some(least) => Frame::Record(least, Vec::new()),
     });
     let result = f();
     let kept = match pushed.pop() {
-        Frame::Record(kept) => kept.into(),
+        Frame::Record(_, kept) => kept.into(),
         _ => Rc::from([]),
     };
     (result, kept)
@@ -75,24 +99,27 @@ pub(crate) fn record<R>(keep: Keep, f: impl FnOnce() -> R) -> (R, Rc<[Kept]>) {
 
 /// A second run of `f`.
 pub(crate) fn replay<R>(keep: Keep, kept: &Rc<[Kept]>, f: impl FnOnce() -> R) -> R {
-    let _pushed = Pushed::new(match keep {
-        Keep::Nothing => Frame::Nothing,
-        Keep::Costly => Frame::Replay(kept.clone(), 0),
+    let _pushed = Pushed::new(match keep.least() {
+        None => Frame::Nothing,
+        Some(least) => Frame::Replay(least, kept.clone(), 0),
     });
     f()
 }
 
 /// The outputs of an op at these inputs, or those that were kept of them.
 pub(crate) fn eval<V: Value>(op: &impl Op<V>, x: &[&V]) -> Result<Vec<V>, V::Error> {
-    if !op.costly() {
+    let cost = op.cost();
+    if cost == Cost::Cheap {
         return op.eval(x);
     }
-    if let Some(y) = recall(op.name())? {
+    if let Some(y) = recall(op.name(), cost)? {
         return Ok(y);
     }
     let y = op.eval(x)?;
     FRAMES.with_borrow_mut(|frames| {
-        if let Some(Frame::Record(kept)) = frames.last_mut() {
+        if let Some(Frame::Record(least, kept)) = frames.last_mut()
+            && cost >= *least
+        {
             let (op, y) = (op.name(), Box::new(y.clone()));
             kept.push(Kept { op, y });
         }
@@ -101,11 +128,14 @@ pub(crate) fn eval<V: Value>(op: &impl Op<V>, x: &[&V]) -> Result<Vec<V>, V::Err
 }
 
 /// The next outputs of the first run, if this is a second one.
-fn recall<V: Value>(op: &'static str) -> Result<Option<Vec<V>>, Error> {
+fn recall<V: Value>(op: &'static str, cost: Cost) -> Result<Option<Vec<V>>, Error> {
     FRAMES.with_borrow_mut(|frames| {
-        let Some(Frame::Replay(kept, next)) = frames.last_mut() else {
+        let Some(Frame::Replay(least, kept, next)) = frames.last_mut() else {
             return Ok(None);
         };
+        if cost < *least {
+            return Ok(None);
+        }
         let first = kept.get(*next);
         *next += 1;
         let y = first.filter(|first| first.op == op);

@@ -105,7 +105,7 @@ mod var;
 pub use check::{Check, CheckError, Mismatch, Probe, check_grads};
 pub use checkpoint::checkpoint;
 pub use error::Error;
-pub use keep::Keep;
+pub use keep::{Cost, Keep};
 pub use op::{At, Op, Value, apply, apply1};
 pub use sweep::{backward, backward_with, grad, vjp};
 pub use tangent::tangents;

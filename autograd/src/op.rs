@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use crate::error::Error;
-use crate::keep;
+use crate::keep::{self, Cost};
 use crate::var::{Node, Var};
 
 /// An element of a vector space: a number, a tensor.
@@ -37,10 +37,10 @@ pub trait Op<V: Value>: 'static {
     /// The outputs at these inputs.
     fn eval(&self, x: &[&V]) -> Result<Vec<V>, V::Error>;
 
-    /// True if computing the outputs costs much more than holding them: a product of matrices, say. A
-    /// checkpoint may keep them ([`Keep::Costly`](crate::Keep::Costly)).
-    fn costly(&self) -> bool {
-        false
+    /// What computing the outputs costs, beside the memory they take: what a checkpoint goes by
+    /// ([`Keep`](crate::Keep)).
+    fn cost(&self) -> Cost {
+        Cost::Cheap
     }
 
     /// The cotangents of the inputs from those of the outputs, one slot each; `None` is a zero.

@@ -10,7 +10,8 @@ use std::cell::Cell;
 use std::rc::Rc;
 
 use autograd::{
-    At, Check, Error, Keep, Op, Var, apply1, backward, check_grads, checkpoint, grad, tangents,
+    At, Check, Cost, Error, Keep, Op, Var, apply1, backward, check_grads, checkpoint, grad,
+    tangents,
 };
 use common::*;
 
@@ -263,18 +264,18 @@ fn the_meta_gradient_against_finite_differences() {
     check_grads(|x: &[Var<Vector>]| train(saved_step, x), &inputs(), &check).unwrap();
 }
 
-/// x^2, as an op that is costly and counts how often it is computed.
-struct Square(Rc<Cell<i32>>);
+/// x^2, as an op that costs this much and counts how often it is computed.
+struct Square(Cost, Rc<Cell<i32>>);
 
 impl Op<Real> for Square {
     fn name(&self) -> &'static str {
         "square"
     }
-    fn costly(&self) -> bool {
-        true
+    fn cost(&self) -> Cost {
+        self.0
     }
     fn eval(&self, x: &[&Real]) -> Result<Vec<Real>> {
-        self.0.set(self.0.get() + 1);
+        self.1.set(self.1.get() + 1);
         Ok(vec![Real(x[0].0 * x[0].0)])
     }
     fn vjp(&self, at: &At<Real>, ct: &[Option<Var<Real>>]) -> Cotangents<Real> {
@@ -285,24 +286,30 @@ impl Op<Real> for Square {
 
 #[test]
 fn costly_ops_are_computed_once() {
-    for (keep, runs) in [(Keep::Nothing, 4), (Keep::Costly, 2)] {
+    let cases = [
+        (Keep::Nothing, Cost::Dear, false),
+        (Keep::Dear, Cost::Costly, false),
+        (Keep::Dear, Cost::Dear, true),
+        (Keep::Costly, Cost::Costly, true),
+        (Keep::Costly, Cost::Dear, true),
+    ];
+    for (keep, cost, kept) in cases {
         let count = Rc::new(Cell::new(0));
         let counted = count.clone();
         // (sin(x^2))^2
         let f = move |x: &[Var<Real>]| {
-            let square = |x: &Var<Real>| apply1(Square(counted.clone()), &[x]);
+            let square = |x: &Var<Real>| apply1(Square(cost, counted.clone()), &[x]);
             Ok(vec![square(&sin(&square(&x[0])?)?)?])
         };
         let x = leaf(X);
         let y = checkpoint(f, &[&x], keep).unwrap().remove(0);
         let dx = backward(&y, &[x.clone()]).unwrap().remove(0).unwrap();
-        assert_eq!(count.get(), runs);
+        assert_eq!(count.get(), if kept { 2 } else { 4 });
         let (s, c) = (X * X).sin_cos();
         close(&Var::constant(dx), 4.0 * X * s * c);
         // what is kept can be used again
         backward(&y, &[x]).unwrap();
-        let again = if keep == Keep::Nothing { 6 } else { 2 };
-        assert_eq!(count.get(), again);
+        assert_eq!(count.get(), if kept { 2 } else { 6 });
     }
 }
 
@@ -310,7 +317,7 @@ fn costly_ops_are_computed_once() {
 fn a_nested_checkpoint_keeps_for_itself() {
     let count = Rc::new(Cell::new(0));
     let counted = count.clone();
-    let square = move |x: &Var<Real>| apply1(Square(counted.clone()), &[x]);
+    let square = move |x: &Var<Real>| apply1(Square(Cost::Costly, counted.clone()), &[x]);
     let f = move |x: &[Var<Real>]| {
         let square = square.clone();
         let inner = {
@@ -337,7 +344,7 @@ fn costly_ops_must_come_in_the_same_order() {
     let flag = second.clone();
     let f = move |x: &[Var<Real>]| match flag.replace(true) {
         false => Ok(vec![sin(&x[0])?]),
-        true => Ok(vec![apply1(Square(Rc::default()), &[&x[0]])?]),
+        true => Ok(vec![apply1(Square(Cost::Costly, Rc::default()), &[&x[0]])?]),
     };
     let x = leaf(X);
     let y = checkpoint(f, &[&x], Keep::Costly).unwrap().remove(0);
@@ -355,7 +362,7 @@ fn a_tangent_sweep_inside_is_kept_like_the_rest() {
     for keep in [Keep::Nothing, Keep::Costly] {
         let f = |x: &[Var<Real>]| {
             let w = x[0].alias();
-            let y = apply1(Square(Rc::default()), &[&w])?;
+            let y = apply1(Square(Cost::Costly, Rc::default()), &[&w])?;
             let dot = tangents(&[y], &[w], &[Some(x[1].clone())])?.remove(0);
             Ok(vec![dot.expect("the square depends on it")])
         };

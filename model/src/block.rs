@@ -29,14 +29,16 @@ impl Rotary {
         Ok(Rotary { cos, sin })
     }
 
+    /// Cosines and sines of `count` positions from `start` on.
+    pub fn tables(&self, start: usize, count: usize) -> Result<[Tensor; 2]> {
+        let rows = |table: &Tensor| table.rows(start, start + count);
+        Ok([rows(&self.cos)?, rows(&self.sin)?])
+    }
+
     /// Rotates x [t, n, h], whose first row stands at position `start`.
     fn rotate(&self, x: &Var, start: usize) -> Result<Var> {
-        let end = start + x.value().shape()[0];
-        Ok(rope(
-            x,
-            &self.cos.rows(start, end)?,
-            &self.sin.rows(start, end)?,
-        )?)
+        let [cos, sin] = self.tables(start, x.value().shape()[0])?;
+        Ok(rope(x, &cos, &sin)?)
     }
 }
 
@@ -75,6 +77,21 @@ impl KeyValues {
         self.len() == 0
     }
 
+    /// What later queries still see after `current` [t, m, h]: each sees itself and the window - 1 positions before it.
+    pub fn then(&self, current: &KeyValues, window: usize) -> Result<Self> {
+        let (c, t) = (self.len(), current.len());
+        let end = c + t;
+        let first = end - end.min(window - 1);
+        let tail = |cached: &Var, current: &Var| match first < c {
+            true => concat(&[&slice(cached, 0, first, c)?, current], 0),
+            false => slice(current, 0, first - c, t),
+        };
+        Ok(KeyValues {
+            k: tail(&self.k, &current.k)?,
+            v: tail(&self.v, &current.v)?,
+        })
+    }
+
     /// The same without its history.
     pub fn detach(&self) -> Self {
         KeyValues {
@@ -92,7 +109,7 @@ pub fn norm(x: &Var, w: &Option<Var>, config: &Config) -> Result<Var> {
     })
 }
 
-/// x + norm(attn(norm(x))) for x [t, d] that follows the positions in `cache`; and the cache for what comes next.
+/// x + norm(attn(norm(x))) for x [t, d] that follows the positions in `cache`; and its keys and values.
 pub fn attention(
     config: &Config,
     rotary: &Rotary,
@@ -115,18 +132,7 @@ pub fn attention(
         config.window(),
     )?;
     let y = norm(&linear(&o, &w.o)?, &w.post_norm, config)?;
-    // the next query sees itself and the k - 1 positions before it
-    let end = c + t;
-    let first = end - end.min(config.window() - 1);
-    let tail = |cached: &Var, current: &Var| match first < c {
-        true => concat(&[&slice(cached, 0, first, c)?, current], 0),
-        false => slice(current, 0, first - c, t),
-    };
-    let next = KeyValues {
-        k: tail(&cache.k, &k)?,
-        v: tail(&cache.v, &v)?,
-    };
-    Ok((add(x, &y)?, next))
+    Ok((add(x, &y)?, KeyValues { k, v }))
 }
 
 /// x + norm(down(silu(gate norm(x)) * up norm(x))) with the norms of `w` and the matrices `m`, which are w's own or the fast

@@ -3,25 +3,25 @@
 use crate::Config;
 
 /// Mean number of keys a query sees over a sequence of `t` tokens with window `k`.
-fn mean_keys(t: usize, k: usize) -> f64 {
+pub(crate) fn mean_keys(t: usize, k: usize) -> f64 {
     let (t, n) = (t as f64, t.min(k) as f64);
     (n * (n + 1.0) / 2.0 + (t - n) * n) / t
 }
 
 /// FLOPs (2 m n k per product) of products per token that a block's parts need once.
-struct PerToken {
+pub(crate) struct PerToken {
     /// The four projections of attention.
-    projections: f64,
+    pub projections: f64,
     /// An MLP.
-    mlp: f64,
+    pub mlp: f64,
     /// One product between a query and each key it sees, per key.
-    per_key: f64,
+    pub per_key: f64,
     /// The output matrix.
-    head: f64,
+    pub head: f64,
 }
 
 impl PerToken {
-    fn of(c: &Config) -> Self {
+    pub fn of(c: &Config) -> Self {
         let (d, h) = (c.hidden_size as f64, c.head_dim() as f64);
         let (n, m) = (c.num_attention_heads as f64, c.kv_heads() as f64);
         PerToken {

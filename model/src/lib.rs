@@ -1,7 +1,8 @@
 //! TTT-E2E and its baselines: configuration, blocks, the inner and the outer loop, data, and models on disk.
 //!
 //! [`ttt`] reads like the algorithm of the paper; [`weights`] names the parameters; [`block`] is one Transformer block;
-//! [`train`] is the outer loop; [`session`] reads and writes text; [`files`] are models on disk; [`data`] is text and tokens.
+//! `reading` is the inner step with no tape; [`train`] is the outer loop; [`session`] reads and writes text; [`files`] are models
+//! on disk; [`data`] is text and tokens.
 
 pub mod block;
 mod config;
@@ -13,8 +14,10 @@ pub mod flops;
 pub mod gradients;
 mod init;
 pub mod memory;
+mod reading;
 pub mod sampling;
 pub mod session;
+pub mod suffix;
 mod tangent_step;
 pub mod train;
 pub mod ttt;

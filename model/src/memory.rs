@@ -1,10 +1,11 @@
 //! What a sequence keeps for its backward pass, and what it computes again, within a budget of memory.
 //!
-//! Everything that can be computed again is a *unit*: a block of the prefix, or one mini-batch of the suffix with its inner step. A
-//! unit keeps everything, or the outputs of its costly ops (products and attention), or only its inputs. Each level down frees
-//! memory and costs time; the plan takes the steps down that free most per second first, and no more of them than it needs. If
-//! that is not enough, the weights W_i between mini-batches are the rest: runs of mini-batches are then units themselves, so
-//! that only every r-th W_i is kept (and the r of one run while it is swept).
+//! A sequence is read a *piece* at a time, so that what a sweep needs of one block is bounded at any length. Everything that can be
+//! computed again is a *unit*: a block of the prefix over one piece, or one mini-batch of the suffix with its inner step. A
+//! unit keeps everything, or the outputs of its costly ops (products and attention), or of the dear ones (attention), or only its
+//! inputs. Each level down frees memory and costs time; the plan takes the steps down that free most per second first,
+//! and no more of them than it needs. If that is not enough, the weights W_i between mini-batches are the rest: runs of
+//! mini-batches are then units themselves, so that only every r-th W_i is kept (and the r of one run while it is swept).
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,6 +13,7 @@ use std::str::FromStr;
 use ops::{DType, Keep};
 use serde::{Deserialize, Serialize};
 
+use crate::flops::{PerToken, mean_keys};
 use crate::{Config, Error, Result};
 
 /// An amount of memory: `2GB`, `600 MB`, `1.5GiB`, or a plain number of bytes. 0 asks for as little as possible.
@@ -56,9 +58,13 @@ pub enum Level {
     Everything,
     /// The outputs of costly ops: what is cheap is computed again.
     Costly,
+    /// The outputs of attention.
+    Dear,
     /// Its inputs: it is computed again as a whole.
     Inputs,
 }
+
+const LEVELS: [Level; 4] = [Level::Everything, Level::Costly, Level::Dear, Level::Inputs];
 
 impl Level {
     /// What its checkpoint keeps; `None`: there is none.
@@ -66,6 +72,7 @@ impl Level {
         match self {
             Level::Everything => None,
             Level::Costly => Some(Keep::Costly),
+            Level::Dear => Some(Keep::Dear),
             Level::Inputs => Some(Keep::Nothing),
         }
     }
@@ -74,7 +81,10 @@ impl Level {
 /// What each unit of a sequence keeps.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Plan {
-    /// Blocks of the prefix, first to last; one that is not in the list keeps everything.
+    /// Tokens read at a time, a multiple of b. It depends on shapes alone: no budget changes a bit of the loss.
+    pub piece: usize,
+    /// Attentions of the prefix, each with the MLP that follows it there, first to last, piece after piece; one that is not in the
+    /// list keeps everything.
     pub prefix: Vec<Level>,
     /// Mini-batches, first to last; one that is not in the list keeps everything.
     pub steps: Vec<Level>,
@@ -85,28 +95,62 @@ pub struct Plan {
     pub bytes: Bytes,
 }
 
-/// Bytes and FLOPs of one kind of unit.
+/// Bytes that one kind of unit keeps at each level, and the FLOPs to compute the rest again.
 #[derive(Debug, Clone, Copy)]
 struct Unit {
-    /// How many there are.
-    count: usize,
-    /// Bytes at each level.
-    everything: f64,
-    costly: f64,
-    inputs: f64,
-    /// FLOPs to compute it again from its inputs, and those that a second look at its cheap ops is worth.
-    again: f64,
-    cheap: f64,
+    bytes: [f64; 4],
+    again: [f64; 4],
+}
+
+/// A kind of unit.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Kind {
+    /// A block of the prefix over one piece.
+    Block,
+    /// The attention of the first fast block over one piece.
+    Attention,
+    /// A mini-batch.
+    Step,
 }
 
 /// Cheap ops move memory: per element of what is computed again, about this many FLOPs of products could have been done
 /// instead. Only the order of the steps down depends on it.
 const FLOPS_PER_ELEMENT: f64 = 60.0;
 
+/// A piece is at least this many tokens: enough that products are large, and that keys of the piece before it, which are rotated
+/// again, are few.
+const PIECE: usize = 4096;
+
+/// Tokens read at a time: as many as the window or [`PIECE`], in whole mini-batches.
+fn piece(config: &Config, t: usize, b: usize) -> usize {
+    config.window().max(PIECE).min(t).next_multiple_of(b)
+}
+
+impl Unit {
+    /// The steps down from level to level that are worth taking, with the bytes that each frees per FLOP: those on the convex
+    /// hull of bytes over FLOPs.
+    fn moves(&self) -> Vec<(f64, Level)> {
+        let mut moves = vec![];
+        let mut at = 0;
+        while at + 1 < LEVELS.len() {
+            let rate = |to: usize| {
+                let freed = self.bytes[at] - self.bytes[to];
+                freed / (self.again[to] - self.again[at]).max(1.0)
+            };
+            let best = (at + 1..LEVELS.len()).max_by(|&i, &j| rate(i).total_cmp(&rate(j)));
+            let Some(best) = best else { break };
+            moves.push((rate(best), LEVELS[best]));
+            at = best;
+        }
+        moves
+    }
+}
+
 impl Plan {
     /// Nothing is computed again.
-    pub fn everything() -> Self {
+    pub fn everything(config: &Config, t: usize, b: usize) -> Self {
         Plan {
+            piece: piece(config, t, b.min(t)),
             prefix: vec![],
             steps: vec![],
             segment: 1,
@@ -125,31 +169,31 @@ impl Plan {
         b: usize,
         budget: Bytes,
     ) -> Result<Self> {
-        let sizes = Sizes::of(config, dtype, t, b);
-        let mut plan = Plan::everything();
-        plan.prefix = vec![Level::Everything; sizes.block.count];
-        plan.steps = vec![Level::Everything; sizes.step.count];
+        let mut plan = Plan::everything(config, t, b);
+        let sizes = Sizes::of(config, dtype, t, b.min(plan.piece), plan.piece);
+        plan.prefix = vec![Level::Everything; sizes.attentions * t.div_ceil(plan.piece)];
+        plan.steps = vec![Level::Everything; t.div_ceil(b.min(plan.piece))];
         plan.bytes = sizes.bytes(&plan);
         // steps down, those that free most per FLOP first; later units stay as they are longest, since they are swept first
         let mut moves = vec![];
-        for (prefix, unit) in [(true, sizes.block), (false, sizes.step)] {
-            let costly = (unit.everything - unit.costly) / unit.cheap;
-            let inputs = (unit.costly - unit.inputs) / (unit.again - unit.cheap);
-            moves.push((costly, prefix, Level::Costly));
-            moves.push((inputs, prefix, Level::Inputs));
+        for kind in [Kind::Block, Kind::Attention, Kind::Step] {
+            let of_kind = sizes.unit(kind).moves().into_iter();
+            moves.extend(of_kind.map(|(rate, level)| (rate, kind, level)));
         }
         moves.sort_by(|a, b| b.0.total_cmp(&a.0));
-        for (_, prefix, level) in moves {
-            let unit = if prefix { sizes.block } else { sizes.step };
-            for i in 0..unit.count {
+        for (_, kind, level) in moves {
+            let count = match kind {
+                Kind::Step => plan.steps.len(),
+                _ => plan.prefix.len(),
+            };
+            for i in (0..count).filter(|&i| kind == Kind::Step || sizes.kind(i) == kind) {
                 if plan.bytes <= budget {
                     return Ok(plan);
                 }
-                let levels = match prefix {
-                    true => &mut plan.prefix,
-                    false => &mut plan.steps,
-                };
-                levels[i] = level.max(levels[i]);
+                match kind {
+                    Kind::Step => plan.steps[i] = level,
+                    _ => plan.prefix[i] = level,
+                }
                 plan.bytes = sizes.bytes(&plan);
             }
         }
@@ -159,7 +203,7 @@ impl Plan {
             plan.bytes = sizes.bytes(&plan);
             plan
         };
-        let longest = sizes.step.count.isqrt().max(1);
+        let longest = plan.steps.len().isqrt().max(1);
         let runs = (1..=longest).map(smaller);
         if let Some(plan) = runs.clone().find(|plan| plan.bytes <= budget) {
             return Ok(plan);
@@ -181,7 +225,11 @@ impl Plan {
 
 /// The units of one sequence, and what is there in any case.
 struct Sizes {
+    /// Attentions of the prefix, and how many of them have an MLP in it.
+    attentions: usize,
+    blocks: usize,
     block: Unit,
+    attention: Unit,
     step: Unit,
     /// Embeddings, the suffix's inputs and their cotangents, gradients, and what is there while one unit is swept.
     base: f64,
@@ -190,7 +238,7 @@ struct Sizes {
 }
 
 impl Sizes {
-    fn of(c: &Config, dtype: DType, t: usize, b: usize) -> Self {
+    fn of(c: &Config, dtype: DType, t: usize, b: usize, piece: usize) -> Self {
         let size = dtype.size() as f64;
         let (d, f, v) = (
             c.hidden_size as f64,
@@ -200,76 +248,113 @@ impl Sizes {
         let a = (c.num_attention_heads * c.head_dim()) as f64;
         let e = (c.kv_heads() * c.head_dim()) as f64;
         let fast = c.fast_layers() as f64;
-        let b = b.min(t);
-        let steps = t.div_ceil(b);
-        let (t_, b_) = (t as f64, b as f64);
-        // elements per token of one attention and one MLP: everything, and the outputs of costly ops
-        let attention = [3.0 * d + 3.0 * a + 3.0 * e, d + 2.0 * a + 2.0 * e];
-        let mlp = [3.0 * d + 2.0 * f, d + 2.0 * f];
-        // their products, per token
-        let keys = |t: f64| (t + 1.0).min(c.window() as f64) / 2.0;
-        let attention_flops = |keys: f64| 2.0 * d * (2.0 * a + 2.0 * e) + 4.0 * a * keys;
-        let mlp_flops = 6.0 * d * f;
-        let cheap = |n: [f64; 2]| FLOPS_PER_ELEMENT * (n[0] - n[1]);
-        let [block, block_costly] = [0, 1].map(|i| attention[i] + mlp[i]);
-        let block = Unit {
-            count: c.first_fast(),
-            everything: size * t_ * block,
-            costly: size * t_ * block_costly,
-            inputs: size * t_ * d,
-            again: t_ * (attention_flops(keys(t_)) + mlp_flops),
-            cheap: t_ * cheap([block, block_costly]),
+        let later = (fast - 1.0).max(0.0);
+        let tokens = piece.min(t) as f64;
+        let window = c.window().saturating_sub(1);
+        // FLOPs per token
+        let flops = PerToken::of(c);
+        let scores = 2.0 * flops.per_key * mean_keys(t, c.window());
+        // elements per token that one attention and one MLP keep
+        let attention = [
+            3.0 * d + 3.0 * a + 3.0 * e,
+            d + 2.0 * a + 2.0 * e,
+            a + c.num_attention_heads as f64,
+            0.0,
+        ];
+        let mlp = [3.0 * d + 2.0 * f, d + 2.0 * f, 0.0, 0.0];
+        let unit =
+            |elements: [f64; 4], fixed: [f64; 4], products: f64, scores: f64, tokens: f64| {
+                let cheap = FLOPS_PER_ELEMENT * (elements[0] - elements[1]);
+                let again = [0.0, cheap, cheap + products, cheap + products + scores];
+                Unit {
+                    bytes: [0, 1, 2, 3].map(|i| tokens * size * elements[i] + fixed[i]),
+                    again: again.map(|flops| tokens * flops),
+                }
+            };
+        // a unit of the prefix under a checkpoint keeps its input, and the keys and values that it hands on
+        let handed = if piece < t {
+            size * 2.0 * e * window.min(piece) as f64
+        } else {
+            0.0
         };
+        let inputs = tokens * size * d + handed;
+        let in_prefix = [handed, inputs, inputs, inputs];
+        let both = [0, 1, 2, 3].map(|i| attention[i] + mlp[i]);
+        let block = unit(
+            both,
+            in_prefix,
+            flops.projections + flops.mlp,
+            scores,
+            tokens,
+        );
+        let alone = unit(attention, in_prefix, flops.projections, scores, tokens);
         // forward and inner backward: each op of the one has its counterpart in the other
         let learns = c.ttt.is_some();
         let twice = if learns { 2.0 } else { 1.0 };
-        let later = (fast - 1.0).max(0.0);
-        let head = [2.0 * d + twice * v, d + v];
-        let [step, step_costly] =
-            [0, 1].map(|i| twice * (later * attention[i] + 2.0 * fast * mlp[i]) + head[i]);
+        let head = [2.0 * d + twice * v, d + v, 0.0, 0.0];
+        let of_step =
+            [0, 1, 2, 3].map(|i| twice * (later * attention[i] + 2.0 * fast * mlp[i]) + head[i]);
+        let products = twice * (later * flops.projections + 2.0 * fast * flops.mlp + flops.head);
         let weights = 3.0 * d * f * fast;
-        let window = (c.window() - 1).min(t - b) as f64;
-        let state = size * (weights + 2.0 * later * e * window);
+        let state = size * (weights + 2.0 * later * e * window.min(t - b.min(t)) as f64);
         // gradients of the fast matrices, as pairs or multiplied out
         let gradients = if learns { size * weights } else { 0.0 };
-        let step = Unit {
-            count: steps,
-            everything: size * b_ * step + gradients + state,
-            costly: size * b_ * step_costly + gradients,
-            inputs: 0.0,
-            again: b_
-                * (twice * (later * attention_flops(keys(t_)) + 2.0 * fast * mlp_flops)
-                    + 4.0 * d * v),
-            cheap: b_ * cheap([step, step_costly]),
-        };
+        let fixed = [gradients + state, gradients, 0.0, 0.0];
+        let step = unit(
+            of_step,
+            fixed,
+            products,
+            twice * later * scores,
+            b.min(t) as f64,
+        );
         // what is there while a unit is swept: cotangents and scratch, about twice the tape of a block; gradients of all
         // parameters; rows that wait in sums of thin products, those of the suffix
         let per_block = 2.0 * d * (a + e) + 3.0 * d * f;
-        let blocks = c.num_hidden_layers as f64;
-        let parameters = size * (blocks * per_block + weights + 2.0 * d * v);
+        let parameters = size * (c.num_hidden_layers as f64 * per_block + weights + 2.0 * d * v);
         let widths = fast * 6.0 * (d + f) + later * 4.0 * (d + a.max(e)) + d + v;
         let waiting = if learns && b <= 512 {
             size * 2048.0 * widths
         } else {
             0.0
         };
+        let suffix_inputs = size * d * (2.0 * t as f64 + 2.0 * tokens);
         Sizes {
-            base: size * t_ * 4.0 * d + 2.0 * block.everything + parameters + waiting,
+            attentions: (c.first_fast() + 1).min(c.num_hidden_layers),
+            blocks: c.first_fast(),
+            base: suffix_inputs + 2.0 * block.bytes[0] + parameters + waiting,
             block,
+            attention: alone,
             step,
             state,
         }
     }
 
+    /// What the i-th attention of the prefix belongs to, counted piece after piece.
+    fn kind(&self, i: usize) -> Kind {
+        match i % self.attentions < self.blocks {
+            true => Kind::Block,
+            false => Kind::Attention,
+        }
+    }
+
+    fn unit(&self, kind: Kind) -> &Unit {
+        match kind {
+            Kind::Block => &self.block,
+            Kind::Attention => &self.attention,
+            Kind::Step => &self.step,
+        }
+    }
+
     /// The most that is alive at once: what is kept, and the largest unit that is computed again, with its cotangents.
     fn bytes(&self, plan: &Plan) -> Bytes {
-        let kept = |unit: &Unit, level: &Level| match level {
-            Level::Everything => unit.everything,
-            Level::Costly => unit.costly,
-            Level::Inputs => unit.inputs,
-        };
-        let blocks: f64 = plan.prefix.iter().map(|l| kept(&self.block, l)).sum();
-        let steps: f64 = plan.steps.iter().map(|l| kept(&self.step, l)).sum();
+        let kept = |kind: Kind, level: Level| self.unit(kind).bytes[level as usize];
+        let prefix = plan.prefix.iter().enumerate();
+        let prefix: f64 = prefix.map(|(i, &level)| kept(self.kind(i), level)).sum();
+        let steps: f64 = plan
+            .steps
+            .iter()
+            .map(|&level| kept(Kind::Step, level))
+            .sum();
         let runs = plan.steps.len().div_ceil(plan.segment) as f64;
         let (steps, states) = match plan.segment {
             1 => (steps, runs),
@@ -277,9 +362,9 @@ impl Sizes {
         };
         let again = |levels: &[Level], unit: &Unit| match levels.contains(&Level::Everything) {
             true => 0.0,
-            false => unit.everything,
+            false => unit.bytes[0],
         };
         let again = again(&plan.prefix, &self.block).max(again(&plan.steps, &self.step));
-        Bytes((self.base + blocks + steps + states * self.state + again) as u64)
+        Bytes((self.base + prefix + steps + states * self.state + again) as u64)
     }
 }

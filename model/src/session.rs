@@ -2,19 +2,21 @@
 //!
 //! A [`Session`] holds the fast weights, the keys and values still in the window, and the inputs of the mini-batch it is in.
 //! Every token is scored with the fast weights of its mini-batch, and a whole mini-batch is followed by one inner step, so
-//! losses are those of [`Net::read`] however the text is cut into calls.
+//! losses are those of [`Net::read`] however the text is cut into calls. Nothing is recorded on a tape.
 
 use ops::{Tensor, Var, concat, cross_entropy, slice};
 
 use crate::block::KeyValues;
 use crate::data::Tokenizer;
 use crate::sampling::Sampler;
-use crate::ttt::{Inner, Net, State, Suffix};
+use crate::suffix::Suffix;
+use crate::ttt::Net;
 use crate::weights::Fast;
 use crate::{Error, Model, Result, Ttt};
 
-/// Inputs that go through the model at once, rounded up to whole mini-batches.
-const CHUNK: usize = 1024;
+/// Inputs that go through the model at once, rounded up to whole mini-batches: enough rows for products at full speed; with more,
+/// only memory grows.
+const CHUNK: usize = 256;
 
 /// Tokens that [`Session::new`] makes room for where attention is full.
 const FULL_ATTENTION: usize = 65_536;
@@ -48,7 +50,8 @@ pub struct Session {
     chunk: usize,
     /// Most tokens of the text.
     longest: usize,
-    fast: Vec<Fast<Var>>,
+    /// Fast weights; inner steps change them in place.
+    fast: Vec<Fast<Tensor>>,
     /// Keys and values of the prefix after the last input.
     prefix: Vec<KeyValues>,
     /// Those of the suffix.
@@ -99,7 +102,7 @@ impl Session {
         let suffix = net.suffix();
         let live = net.empty_caches(suffix.attentions());
         Ok(Session {
-            fast: net.weights.fast(),
+            fast: model.weights.fast(),
             prefix: net.empty_caches(net.prefix_attentions()),
             start: live.clone(),
             live,
@@ -172,14 +175,13 @@ impl Session {
                 "a session needs at least one token to predict the next from; read something first";
             return Err(Error::setting("tokens", 0, message));
         };
-        let (h, caches) = self.net.prefix(&[last].into(), &self.prefix, &[])?;
-        self.prefix = detached(&caches);
-        let (logits, live) = self.suffix.logits(&h, &self.fast, &self.live)?;
-        self.live = detached(&live);
+        let (h, caches) = self.net.prefix(&[last].into(), &self.prefix, &[], true)?;
+        self.prefix = caches;
+        let (logits, live) = self.suffix.logits(&h, &constants(&self.fast), &self.live)?;
+        self.live = live;
         if self.ttt.is_some() {
-            self.open.push(h.detach());
+            self.open.push(h);
         }
-        let logits = logits.detach();
         let values = logits.value().to_f64s();
         self.next = Some(logits);
         Ok(values)
@@ -192,10 +194,7 @@ impl Session {
 
     /// The fast weights, first fast block to last.
     pub fn fast(&self) -> Vec<Fast<Tensor>> {
-        self.fast
-            .iter()
-            .map(|f| f.map(|w| w.value().clone()))
-            .collect()
+        self.fast.clone()
     }
 
     /// How many numbers the session remembers the text by: fast weights, keys and values, and the open mini-batch. It stops
@@ -204,10 +203,8 @@ impl Session {
         let fast = self.fast.iter().flat_map(Fast::each);
         let caches = self.prefix.iter().chain(&self.live).chain(&self.start);
         let caches = caches.flat_map(|c| [&c.k, &c.v]);
-        fast.chain(caches)
-            .chain(&self.open)
-            .map(|x| x.value().len())
-            .sum()
+        let inputs = caches.chain(&self.open).map(Var::value);
+        fast.chain(inputs).map(Tensor::len).sum()
     }
 
     fn check(&self, tokens: &[u32]) -> Result<()> {
@@ -234,8 +231,8 @@ impl Session {
     /// Inputs with the tokens that follow them: losses, and an inner step for every mini-batch that they complete. They do
     /// not reach beyond the end of a mini-batch by more than whole ones.
     fn advance(&mut self, inputs: &[u32], targets: &[u32]) -> Result<Vec<f64>> {
-        let (h, caches) = self.net.prefix(&inputs.into(), &self.prefix, &[])?;
-        self.prefix = detached(&caches);
+        let (h, caches) = self.net.prefix(&inputs.into(), &self.prefix, &[], true)?;
+        self.prefix = caches;
         let b = self
             .ttt
             .as_ref()
@@ -249,17 +246,19 @@ impl Session {
             let nll = match end - at == b {
                 true => self.step(&x, targets)?,
                 false => {
+                    let known = targets.into();
+                    // no share in the fast weights is left when the step wants to write them
                     let (nll, live) =
-                        (self.suffix).losses(&x, &targets.into(), &self.fast, &self.live)?;
-                    self.live = detached(&live);
+                        (self.suffix).losses(&x, &known, &constants(&self.fast), &self.live)?;
+                    self.live = live;
                     if self.ttt.is_some() {
                         self.open.push(x);
                     }
                     self.close(targets)?;
-                    nll
+                    nll.into_value()
                 }
             };
-            losses.extend(nll.value().to_f64s());
+            losses.extend(nll.to_f64s());
             at = end;
         }
         Ok(losses)
@@ -281,29 +280,21 @@ impl Session {
     }
 
     /// One whole mini-batch x [b, d], from the caches at its start.
-    fn step(&mut self, x: &Var, targets: &[u32]) -> Result<Var> {
-        let inner = Inner {
-            ttt: self.ttt.clone(),
-            first_order: true, // what comes of the step is detached
-            inner_lr_scale: 1.0,
-            tangent: false,
-        };
-        let state = State {
-            fast: self.fast.clone(),
-            caches: self.start.clone(),
-        };
-        let (nll, state) = self.suffix.step(x, &targets.into(), &state, &inner)?;
-        let state = state.detach();
-        self.fast = state.fast;
-        self.live = state.caches;
-        self.start = self.live.clone();
-        Ok(nll.detach())
+    fn step(&mut self, x: &Var, targets: &[u32]) -> Result<Tensor> {
+        let ttt = self.ttt.as_ref();
+        let ttt = ttt.expect("without an inner loop no mini-batch is ever whole");
+        let (fast, start) = (&mut self.fast, &self.start);
+        let (nll, live) = (self.suffix).read(x.value(), &targets.into(), fast, start, ttt)?;
+        self.start = live.clone();
+        self.live = live;
+        Ok(nll)
     }
 }
 
-/// The same without their history.
-fn detached(caches: &[KeyValues]) -> Vec<KeyValues> {
-    caches.iter().map(KeyValues::detach).collect()
+/// Fast weights as constants.
+fn constants(fast: &[Fast<Tensor>]) -> Vec<Fast<Var>> {
+    let constant = |w: &Tensor| Var::constant(w.clone());
+    fast.iter().map(|f| f.map(constant)).collect()
 }
 
 /// Writes up to `max_tokens` tokens after what the session has read, and reads them while it writes. `on_text` gets the text

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use ops::{At, Op, Tensor, Var, apply, backward, tangents, vjp};
 
-use crate::ttt::{Inner, State, Suffix, flat, inner_error, mean};
+use crate::suffix::{Inner, State, Suffix, flat, inner_error, mean};
 use crate::{Error, Result};
 
 /// One mini-batch and its inner step as an op.

@@ -24,11 +24,18 @@ pub struct Schedule {
     pub accumulation: usize,
     /// T: tokens per sequence.
     pub sequence_length: usize,
+    /// Share of the steps, the last ones, whose sequences are `extension_length` tokens instead: the context is extended once the
+    /// model can read, as the paper does.
+    #[serde(default)]
+    pub extension: f64,
+    /// T in those steps.
+    #[serde(default)]
+    pub extension_length: usize,
     /// Peak learning rate.
     pub learning_rate: f64,
     /// Learning rate at the end of the cosine.
     pub min_learning_rate: f64,
-    /// Share of the steps in which the learning rate rises linearly.
+    /// Share of the tokens during which the learning rate rises linearly.
     pub warmup: f64,
     /// Decoupled weight decay of matrices; norms are not decayed.
     pub weight_decay: f64,
@@ -40,7 +47,7 @@ pub struct Schedule {
     pub clip_norm: f64,
     /// Factor on the inner learning rate at the first step; it rises linearly to 1.
     pub inner_warmup_start: f64,
-    /// Share of the steps in which the inner learning rate rises; 0 when extending the context of a trained model.
+    /// Share of the tokens during which the inner learning rate rises; 0 when extending the context of a trained model.
     pub inner_warmup: f64,
     /// Treat the inner gradients as constants of the outer gradient: cheaper and not exact.
     pub first_order: bool,
@@ -66,6 +73,10 @@ impl Schedule {
                 return Err(Error::setting(name, 0, "must be at least 1"));
             }
         }
+        if self.extension > 0.0 && self.extension_length == 0 {
+            let message = "must be at least 1 if there is an extension";
+            return Err(Error::setting("extension_length", 0, message));
+        }
         if self.batch_size.checked_mul(self.accumulation).is_none() {
             let message = "times batch_size is more than can be counted; use fewer";
             return Err(Error::setting("accumulation", self.accumulation, message));
@@ -86,6 +97,7 @@ impl Schedule {
             ));
         }
         let shares = [
+            ("extension", self.extension),
             ("warmup", self.warmup),
             ("inner_warmup", self.inner_warmup),
             ("inner_warmup_start", self.inner_warmup_start),
@@ -112,12 +124,16 @@ impl Schedule {
                 return Err(Error::setting(name, value, "must be a number >= 0"));
             }
         }
+        let (name, shortest) =
+            match self.extension > 0.0 && self.extension_length < self.sequence_length {
+                true => ("extension_length", self.extension_length),
+                false => ("sequence_length", self.sequence_length),
+            };
         match &config.ttt {
-            Some(ttt) if ttt.num_fast_layers > 0 && ttt.mini_batch_size > self.sequence_length => {
+            Some(ttt) if ttt.num_fast_layers > 0 && ttt.mini_batch_size > shortest => {
                 let message = format!(
-                    "is larger than sequence_length = {}, so nothing would be learned while reading; \
-                     use smaller mini-batches or longer sequences",
-                    self.sequence_length
+                    "is larger than {name} = {shortest}, so nothing would be learned while reading; \
+                     use smaller mini-batches or longer sequences"
                 );
                 Err(Error::setting(
                     "mini_batch_size",
@@ -134,23 +150,50 @@ impl Schedule {
         self.batch_size * self.accumulation
     }
 
+    /// The first step of the extension; `steps` if there is none.
+    pub fn extension_start(&self) -> u64 {
+        self.steps - (self.extension * self.steps as f64).round() as u64
+    }
+
+    /// T at `step` (from 0).
+    pub fn length_at(&self, step: u64) -> usize {
+        match step < self.extension_start() {
+            true => self.sequence_length,
+            false => self.extension_length,
+        }
+    }
+
+    /// Tokens that are read before `step`.
+    pub fn tokens_before(&self, step: u64) -> u64 {
+        (self.time(step) * self.sequence_length as f64).round() as u64
+            * self.sequences_per_step() as u64
+    }
+
+    /// Tokens before `step`, in steps without extension.
+    fn time(&self, step: u64) -> f64 {
+        let start = self.extension_start();
+        let longer = self.extension_length as f64 / self.sequence_length as f64;
+        step.min(start) as f64 + step.saturating_sub(start) as f64 * longer
+    }
+
     /// Learning rate of `step` (from 0): linear warm-up, then cosine.
     pub fn learning_rate_at(&self, step: u64) -> f64 {
-        let warm = (self.warmup * self.steps as f64).round();
-        let step = step as f64;
-        if step < warm {
-            return self.learning_rate * (step + 1.0) / warm;
+        let all = self.time(self.steps);
+        let warm = (self.warmup * all).round();
+        let time = self.time(step);
+        if time < warm {
+            return self.learning_rate * (time + 1.0) / warm;
         }
-        let done = (step - warm) / (self.steps as f64 - warm).max(1.0);
+        let done = (time - warm) / (all - warm).max(1.0);
         let cosine = 0.5 * (1.0 + (std::f64::consts::PI * done.min(1.0)).cos());
         self.min_learning_rate + (self.learning_rate - self.min_learning_rate) * cosine
     }
 
     /// Factor on the inner learning rate at `step` (from 0).
     pub fn inner_lr_scale_at(&self, step: u64) -> f64 {
-        let warm = self.inner_warmup * self.steps as f64;
+        let warm = self.inner_warmup * self.time(self.steps);
         let done = if warm > 0.0 {
-            (step as f64 / warm).min(1.0)
+            (self.time(step) / warm).min(1.0)
         } else {
             1.0
         };

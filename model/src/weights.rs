@@ -271,6 +271,11 @@ impl<W> Fast<W> {
         [&self.gate, &self.up, &self.down]
     }
 
+    /// [`each`](Self::each), for writing.
+    pub fn each_mut(&mut self) -> [&mut W; 3] {
+        [&mut self.gate, &mut self.up, &mut self.down]
+    }
+
     /// The same function of all three.
     pub fn map<U>(&self, mut f: impl FnMut(&W) -> U) -> Fast<U> {
         Fast {

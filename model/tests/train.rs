@@ -29,6 +29,8 @@ fn schedule() -> Schedule {
         batch_size: 2,
         accumulation: 1,
         sequence_length: T,
+        extension: 0.0,
+        extension_length: 0,
         learning_rate: 1e-2,
         min_learning_rate: 1e-4,
         warmup: 0.3,
@@ -478,4 +480,40 @@ fn a_state_that_cannot_be_written() -> Result<()> {
     let left: Vec<_> = fs::read_dir(folder.path()).expect("a folder").collect();
     assert_eq!(left.len(), 2, "{left:?}");
     Ok(())
+}
+
+/// Steps count by the tokens they read: the rates fall as far in one long step as in the short ones that read as much.
+#[test]
+fn an_extension_reads_longer_sequences_at_the_end() {
+    let plain = Schedule {
+        steps: 100,
+        ..schedule()
+    };
+    let extended = Schedule {
+        steps: 70,
+        extension: 10.0 / 70.0,
+        extension_length: 4 * T,
+        ..plain.clone()
+    };
+    assert_eq!(extended.extension_start(), 60);
+    let lengths = [0, 59, 60, 69].map(|step| extended.length_at(step));
+    assert_eq!(lengths, [T, T, 4 * T, 4 * T]);
+    for (long, short) in [(0, 0), (12, 12), (60, 60), (65, 80), (70, 100)] {
+        assert_eq!(extended.tokens_before(long), plain.tokens_before(short));
+        assert_eq!(
+            extended.learning_rate_at(long),
+            plain.learning_rate_at(short)
+        );
+        assert_eq!(
+            extended.inner_lr_scale_at(long),
+            plain.inner_lr_scale_at(short)
+        );
+    }
+    assert_eq!(plain.tokens_before(100), 100 * 2 * T as u64);
+    let too_short = Schedule {
+        extension_length: 4,
+        ..extended
+    };
+    let e = too_short.check(&config()).expect_err("shorter than b");
+    assert!(e.to_string().contains("extension_length = 4"), "{e}");
 }

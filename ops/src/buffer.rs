@@ -1,7 +1,7 @@
 //! Buffers that are reused: a training step asks for the same sizes thousands of times, and fresh
 //! memory from the system costs a page fault every 4 KiB.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, OnceLock};
 
@@ -12,7 +12,11 @@ const SMALLEST: usize = 1 << 10;
 /// Buffers above this many bytes go back to the system: the work on them dwarfs their page faults.
 const LARGEST: usize = 1 << 26;
 
-type Shelves<T> = HashMap<usize, Vec<Vec<T>>>;
+/// Buffers, free and in use, may together take a sixteenth more than the most that ever were in use, and this many bytes more than
+/// that; beyond it, free ones go back to the system when a size is asked for that none of them has.
+const IDLE: usize = 1 << 26;
+
+type Shelves<T> = BTreeMap<usize, Vec<Vec<T>>>;
 
 /// Free buffers by capacity. Holding on to memory is all it does: no result depends on it.
 pub struct Pool<T> {
@@ -31,6 +35,33 @@ impl<T> Pool<T> {
         // a panic while the lock is held cannot leave the map in a bad state
         shelves.lock().unwrap_or_else(|e| e.into_inner())
     }
+
+    /// A free buffer of this capacity. If there is none, the largest of those that lie idle make room for a new one.
+    fn take(&self, capacity: usize) -> Option<Vec<T>> {
+        let mut shelves = self.shelves();
+        let found = shelves.get_mut(&capacity).and_then(Vec::pop);
+        if found.is_some() {
+            FREE.fetch_sub(capacity * size_of::<T>(), Relaxed);
+            return found;
+        }
+        let most = MOST.load(Relaxed);
+        let allowed = most + most / 16 + IDLE;
+        while LIVE.load(Relaxed) + FREE.load(Relaxed) > allowed
+            && let Some(mut largest) = shelves.last_entry()
+        {
+            let bytes = largest.key() * size_of::<T>();
+            match largest.get_mut().pop() {
+                Some(_) => FREE.fetch_sub(bytes, Relaxed),
+                None => largest.remove().len(),
+            };
+        }
+        None
+    }
+
+    fn put(&self, capacity: usize, data: Vec<T>) {
+        FREE.fetch_add(capacity * size_of::<T>(), Relaxed);
+        self.shelves().entry(capacity).or_default().push(data);
+    }
 }
 
 /// Capacities come in steps of an eighth of a power of two, so at most 12.5 % is wasted.
@@ -46,6 +77,10 @@ fn pooled<T>(capacity: usize) -> bool {
 /// Bytes in buffers that are in use, and the most there ever were since [`measure_peak`] began.
 static LIVE: AtomicUsize = AtomicUsize::new(0);
 static PEAK: AtomicUsize = AtomicUsize::new(0);
+/// The most bytes that ever were in use.
+static MOST: AtomicUsize = AtomicUsize::new(0);
+/// Bytes in free buffers.
+static FREE: AtomicUsize = AtomicUsize::new(0);
 
 /// Runs `f`; its result, and the most bytes of tensors that were alive at once meanwhile, in this process, beyond those that were
 /// alive before.
@@ -66,7 +101,7 @@ impl<T: Element> Buffer<T> {
     pub(crate) fn scratch(len: usize) -> Self {
         let capacity = capacity_class(len);
         let reused = match pooled::<T>(capacity) {
-            true => T::pool().shelves().get_mut(&capacity).and_then(Vec::pop),
+            true => T::pool().take(capacity),
             false => None,
         };
         let mut data = reused.unwrap_or_else(|| vec![T::default(); capacity]);
@@ -81,6 +116,7 @@ impl<T: Element> Buffer<T> {
         let bytes = data.capacity() * size_of::<T>();
         let live = LIVE.fetch_add(bytes, Relaxed) + bytes;
         PEAK.fetch_max(live, Relaxed);
+        MOST.fetch_max(live, Relaxed);
         Buffer { data }
     }
 
@@ -119,7 +155,7 @@ impl<T: Element> Drop for Buffer<T> {
             if data.len() < capacity {
                 data.resize(capacity, T::default());
             }
-            T::pool().shelves().entry(capacity).or_default().push(data);
+            T::pool().put(capacity, data);
         }
     }
 }

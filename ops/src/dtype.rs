@@ -171,11 +171,13 @@ impl Float for f32 {
     const ONE: f32 = 1.0;
     const NEG_INFINITY: f32 = f32::NEG_INFINITY;
     /// x = n ln 2 + r with |r| <= ln 2 / 2; e^r by the degree-6 polynomial of the Cephes library; times 2^n.
-    /// Below -87.3 the result is 0 (no subnormals), above 88.7 it is infinite.
+    /// Below -87.33 the result is 0 (no subnormals), above 88.72283 it is infinite.
     #[inline(always)]
     fn exp(self) -> f32 {
         const ROUND: f32 = 12_582_912.0; // 1.5 * 2^23: adding it rounds to an integer
-        let x = self.clamp(-87.33, 88.73);
+        const LEAST: f32 = -87.33;
+        const MOST: f32 = 88.722_83; // the largest with a finite result
+        let x = self.clamp(LEAST, MOST);
         let shifted = x.mul_add(std::f32::consts::LOG2_E, ROUND);
         let n = shifted - ROUND;
         let r = n.mul_add(-0.693_359_4, x);
@@ -191,14 +193,13 @@ impl Float for f32 {
             p = r.mul_add(p, c);
         }
         let e = (r * r).mul_add(p, r) + 1.0;
-        // 2^n in two factors, so that n = 128 stays in range
-        let n = n as i32;
-        let half = n >> 1;
-        let pow2 = |k: i32| f32::from_bits(((k + 127) as u32) << 23);
-        let y = e * pow2(half) * pow2(n - half);
-        if self < -87.33 {
+        // n stands in the low bits of `shifted` (a cast would be one scalar conversion per lane). It is added to the exponent of e,
+        // which stays that of a normal number: where n is -126, e is above 1, and where n is 128, below
+        let n = shifted.to_bits().wrapping_sub(ROUND.to_bits());
+        let y = f32::from_bits(e.to_bits().wrapping_add(n << 23));
+        if self < LEAST {
             0.0
-        } else if self > 88.73 {
+        } else if self > MOST {
             f32::INFINITY
         } else if self.is_nan() {
             self
@@ -241,8 +242,13 @@ mod tests {
     #[test]
     fn fast_exp_is_within_two_ulp() {
         let mut worst = 0.0f64;
-        for i in -870_000..=887_000 {
-            let x = i as f32 * 1e-4;
+        // the range, and every number near its ends
+        let range = (-870_000..=887_000).map(|i| i as f32 * 1e-4);
+        let from = |start: f32, n: u32| (0..n).map(move |i| f32::from_bits(start.to_bits() - i));
+        for x in range
+            .chain(from(-87.33, 50_000))
+            .chain(from(88.722_83, 50_000))
+        {
             let exact = (x as f64).exp();
             let error = (Float::exp(x) as f64 - exact).abs() / exact;
             worst = worst.max(error);
@@ -255,6 +261,7 @@ mod tests {
         assert_eq!(Float::exp(-1000.0f32), 0.0);
         assert_eq!(Float::exp(f32::NEG_INFINITY), 0.0);
         assert_eq!(Float::exp(f32::INFINITY), f32::INFINITY);
+        assert_eq!(Float::exp(88.722_83f32.next_up()), f32::INFINITY);
         assert!(Float::exp(f32::NAN).is_nan());
     }
 }

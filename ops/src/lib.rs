@@ -8,7 +8,7 @@
 //!    them. They are slow, obvious, and the *meaning* of what follows.
 //! 3. **Fused ops** ([`swa_attention`], [`rms_norm`], [`swiglu_mlp`], [`cross_entropy`], ...): the same functions at full speed, as
 //!    towers: the backward pass of each is an op of its own, and so is the backward pass of that. Beyond the top of the
-//!    tower the derivative is that of the meaning.
+//!    tower the derivative is that of the meaning. Module [`values`] has the first two levels for values that have no history.
 //!
 //! [`list`] names every op with example inputs and, where it has one, its meaning; the test suite and the benchmarks find
 //! everything through it.
@@ -40,14 +40,16 @@ mod tensor;
 mod value;
 
 pub use adamw::AdamW;
-pub use autograd::{At, Keep, Op, apply, backward, backward_with, checkpoint, grad, tangents, vjp};
+pub use autograd::{
+    At, Cost, Keep, Op, apply, backward, backward_with, checkpoint, grad, tangents, vjp,
+};
 pub use buffer::measure_peak;
 pub use device::Device;
 pub use dtype::{DType, Element, Float};
 pub use error::{Error, Result};
 pub use fused::{
     cross_entropy, dot, linear, linear_cross_entropy, rms_norm, rope, sgd_update, swa_attention,
-    swiglu_mlp,
+    swiglu_mlp, values,
 };
 pub use mapped::Mapped;
 pub use primitives::*;

@@ -119,11 +119,20 @@ impl Waiting {
             return Ok(());
         }
         for_float!("matmul", dtype, T => {
-            let a = stack::<T>(rows, shape[0], pairs.iter().map(|p| &p.0));
-            let b = stack::<T>(rows, shape[1], pairs.iter().map(|p| &p.1));
-            drop(pairs);
-            let (a, b) = (mat(&a, rows, shape[0]).transpose(), mat(&b, rows, shape[1]));
-            let product = Tensor::build(&shape, |out: &mut [T]| gemm(out, Into::Replace, <T as Float>::ONE, a, b));
+            let [m, n] = shape;
+            let multiply = |a: &[T], b: &[T]| {
+                let (a, b) = (mat(a, rows, m).transpose(), mat(b, rows, n));
+                Tensor::build(&shape, |out: &mut [T]| gemm(out, Into::Replace, <T as Float>::ONE, a, b))
+            };
+            let product = match &pairs[..] {
+                [(a, b)] => multiply(a.data(), b.data()),
+                _ => {
+                    let a = stack::<T>(rows, m, pairs.iter().map(|p| &p.0));
+                    let b = stack::<T>(rows, n, pairs.iter().map(|p| &p.1));
+                    drop(pairs);
+                    multiply(&a, &b)
+                }
+            };
             match &mut self.total {
                 None => self.total = Some(product),
                 Some(total) => total.add_assign(&product)?,

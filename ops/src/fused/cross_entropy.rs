@@ -11,7 +11,7 @@
 
 use std::sync::Arc;
 
-use autograd::{At, Op, apply, apply1};
+use autograd::{At, Cost, Op, apply, apply1};
 
 use super::{vjp_of, vjp_of_meaning};
 use crate::dtype::{Float, for_float};
@@ -44,8 +44,8 @@ impl Op<Tensor> for CrossEntropy {
     fn name(&self) -> &'static str {
         "cross_entropy"
     }
-    fn costly(&self) -> bool {
-        true
+    fn cost(&self) -> Cost {
+        Cost::Costly
     }
 
     fn eval(&self, x: &[&Tensor]) -> Result<Vec<Tensor>> {
@@ -111,8 +111,8 @@ impl Op<Tensor> for CrossEntropyBwd {
     fn name(&self) -> &'static str {
         "cross_entropy_bwd"
     }
-    fn costly(&self) -> bool {
-        true
+    fn cost(&self) -> Cost {
+        Cost::Costly
     }
 
     fn eval(&self, x: &[&Tensor]) -> Result<Vec<Tensor>> {
@@ -156,8 +156,8 @@ impl Op<Tensor> for CrossEntropyBwdBwd {
     fn name(&self) -> &'static str {
         "cross_entropy_bwd_bwd"
     }
-    fn costly(&self) -> bool {
-        true
+    fn cost(&self) -> Cost {
+        Cost::Costly
     }
 
     fn eval(&self, x: &[&Tensor]) -> Result<Vec<Tensor>> {

@@ -23,7 +23,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use autograd::{At, Op, apply};
+use autograd::{At, Cost, Op, apply};
 
 use super::{Present, cross_entropy, linear, vjp_of, vjp_of_meaning};
 use crate::buffer::Buffer;
@@ -129,10 +129,10 @@ fn at_targets(
     }
 }
 
-struct LinearCrossEntropy {
-    ids: Ids,
-    /// Results nll, lse and r; else nll alone.
-    gradient: bool,
+pub(super) struct LinearCrossEntropy {
+    pub(super) ids: Ids,
+    /// Results nll, r and lse; else nll alone.
+    pub(super) gradient: bool,
 }
 
 impl Op<Tensor> for LinearCrossEntropy {
@@ -140,8 +140,8 @@ impl Op<Tensor> for LinearCrossEntropy {
         "linear_cross_entropy"
     }
 
-    fn costly(&self) -> bool {
-        true
+    fn cost(&self) -> Cost {
+        Cost::Costly
     }
 
     fn eval(&self, x: &[&Tensor]) -> Result<Vec<Tensor>> {
@@ -253,8 +253,8 @@ impl Op<Tensor> for Bwd {
         BWD
     }
 
-    fn costly(&self) -> bool {
-        true
+    fn cost(&self) -> Cost {
+        Cost::Costly
     }
 
     fn eval(&self, x: &[&Tensor]) -> Result<Vec<Tensor>> {
@@ -380,8 +380,8 @@ impl Op<Tensor> for BwdBwd {
         BWD_BWD
     }
 
-    fn costly(&self) -> bool {
-        true
+    fn cost(&self) -> Cost {
+        Cost::Costly
     }
 
     fn eval(&self, x: &[&Tensor]) -> Result<Vec<Tensor>> {

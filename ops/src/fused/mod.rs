@@ -9,6 +9,7 @@ mod rms_norm;
 mod rope;
 mod sgd;
 mod swiglu_mlp;
+pub mod values;
 
 pub use attention::swa_attention;
 pub use cross_entropy::cross_entropy;

@@ -32,8 +32,8 @@ fn reciprocal_rms<T: Float>(x: &[T], eps: f64) -> T {
     T::ONE / Float::sqrt(mean + T::from_f64(eps))
 }
 
-struct RmsNorm {
-    eps: f64,
+pub(super) struct RmsNorm {
+    pub(super) eps: f64,
 }
 
 impl Op<Tensor> for RmsNorm {
@@ -66,8 +66,9 @@ impl Op<Tensor> for RmsNorm {
         let Some(dy) = &ct[0] else {
             return Ok(vec![None, None]);
         };
-        let [dx, dw] = rms_norm_bwd(&at.x[0], &at.x[1], dy, self.eps)?;
-        Ok(vec![Some(dx), Some(dw)])
+        let mut d = rms_norm_bwd(&at.x[0], &at.x[1], dy, self.eps, at.needs[1])?;
+        d.resize(2, None);
+        Ok(d)
     }
 }
 
@@ -76,8 +77,24 @@ pub fn rms_norm(x: &Var, w: &Var, eps: f64) -> Result<Var> {
     apply1(RmsNorm { eps }, &[x, w])
 }
 
-struct RmsNormBwd {
-    eps: f64,
+/// Inputs x, w, dy. Results: dx, and dw if it is wanted.
+pub(super) struct RmsNormBwd {
+    pub(super) eps: f64,
+    pub(super) weight: bool,
+}
+
+/// dx of one row; returns r.
+#[inline(always)]
+fn row_bwd<T: Float>(dx: &mut [T], x: &[T], w: &[T], dy: &[T], eps: f64) -> T {
+    let r = reciprocal_rms(x, eps);
+    for ((dx, dy), w) in dx.iter_mut().zip(dy).zip(w) {
+        *dx = *dy * *w;
+    }
+    let rm = r * r * par::dot(dx, x) / T::from_f64(x.len() as f64);
+    for (dx, x) in dx.iter_mut().zip(x) {
+        *dx = r * (*dx - *x * rm);
+    }
+    r
 }
 
 impl Op<Tensor> for RmsNormBwd {
@@ -88,39 +105,54 @@ impl Op<Tensor> for RmsNormBwd {
     fn eval(&self, x: &[&Tensor]) -> Result<Vec<Tensor>> {
         let (x, w, dy, eps) = (x[0], x[1], x[2], self.eps);
         let d = check("rms_norm_bwd", x, w)?;
+        if dy.shape() != x.shape() || dy.dtype() != x.dtype() {
+            let message = format!("x {x:?} with cotangent {dy:?}");
+            return Err(Error::shape("rms_norm_bwd", message));
+        }
         Ok(for_float!("rms_norm_bwd", x.dtype(), T => {
-            let (x_, w_, dy) = (x.data::<T>(), w.data::<T>(), dy.data::<T>());
+            let (x_, w, dy) = (x.data::<T>(), w.data::<T>(), dy.data::<T>());
+            let row = |i: usize| i * d..(i + 1) * d;
             let mut dx = crate::buffer::Buffer::scratch(x.len());
-            let dw = par::rows_and_sum([&mut dx], d, #[inline(always)] |first, [dx], dw: &mut [T]| {
-                let inverse_d = T::ONE / T::from_f64(d as f64);
-                for (i, dx) in dx.chunks_exact_mut(d).enumerate() {
-                    let (x, dy) = (&x_[(first + i) * d..][..d], &dy[(first + i) * d..][..d]);
-                    let r = reciprocal_rms(x, eps);
-                    for i in 0..d {
-                        dx[i] = dy[i] * w_[i];
-                        dw[i] += dy[i] * x[i] * r;
-                    }
-                    let rm = r * r * par::dot(dx, x) * inverse_d;
-                    for (dx, x) in dx.iter_mut().zip(x) {
-                        *dx = r * (*dx - *x * rm);
-                    }
+            let dw = match self.weight {
+                false => {
+                    par::pieces(&mut dx, d, 4, |first, dx| {
+                        par::simd(#[inline(always)] || {
+                            for (i, dx) in dx.chunks_exact_mut(d).enumerate() {
+                                let row = row(first + i);
+                                row_bwd(dx, &x_[row.clone()], w, &dy[row], eps);
+                            }
+                        })
+                    });
+                    None
                 }
-            });
-            vec![Tensor::from_buffer(x.shape(), dx), Tensor::from_buffer(&[d], dw)]
+                true => Some(par::rows_and_sum([&mut dx], d, #[inline(always)] |first, [dx], dw: &mut [T]| {
+                    for (i, dx) in dx.chunks_exact_mut(d).enumerate() {
+                        let row = row(first + i);
+                        let (x, dy) = (&x_[row.clone()], &dy[row]);
+                        let r = row_bwd(dx, x, w, dy, eps);
+                        for ((dw, dy), x) in dw.iter_mut().zip(dy).zip(x) {
+                            *dw += *dy * *x * r;
+                        }
+                    }
+                })),
+            };
+            let dw = dw.map(|dw| Tensor::from_buffer(&[d], dw));
+            [Tensor::from_buffer(x.shape(), dx)].into_iter().chain(dw).collect()
         }))
     }
 
     fn vjp(&self, at: &At<Tensor>, ct: &[Option<Var>]) -> Result<Vec<Option<Var>>> {
         let [x, w, dy] = [&at.x[0], &at.x[1], &at.x[2]];
-        let d = rms_norm_bwd_bwd(x, w, dy, [&ct[0], &ct[1]], self.eps)?;
+        let ct = [&ct[0], ct.get(1).unwrap_or(&None)];
+        let d = rms_norm_bwd_bwd(x, w, dy, ct, self.eps)?;
         Ok(d.into_iter().map(Some).collect())
     }
 }
 
-/// [dx, dw].
-pub(crate) fn rms_norm_bwd(x: &Var, w: &Var, dy: &Var, eps: f64) -> Result<[Var; 2]> {
-    let d = apply(RmsNormBwd { eps }, &[x, w, dy])?;
-    Ok(d.try_into().expect("two outputs"))
+/// dx, and dw if `weight` asks for it.
+fn rms_norm_bwd(x: &Var, w: &Var, dy: &Var, eps: f64, weight: bool) -> Result<Vec<Option<Var>>> {
+    let d = apply(RmsNormBwd { eps, weight }, &[x, w, dy])?;
+    Ok(d.into_iter().map(Some).collect())
 }
 
 struct RmsNormBwdBwd {

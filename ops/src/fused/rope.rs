@@ -6,11 +6,11 @@ use crate::dtype::{Float, for_float};
 use crate::error::{Error, Result};
 use crate::{Tensor, Var, par};
 
-struct Rope {
-    cos: Tensor,
-    sin: Tensor,
+pub(super) struct Rope {
+    pub(super) cos: Tensor,
+    pub(super) sin: Tensor,
     /// Rotate by minus the angle.
-    inverse: bool,
+    pub(super) inverse: bool,
 }
 
 impl Op<Tensor> for Rope {

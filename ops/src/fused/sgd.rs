@@ -49,7 +49,7 @@ pub fn sgd_update(w: &Var, g: &Var, s: &Var) -> Result<Var> {
     apply1(SgdUpdate, &[w, g, s])
 }
 
-fn same(op: &'static str, a: &Tensor, b: &Tensor) -> Result<()> {
+pub(super) fn same(op: &'static str, a: &Tensor, b: &Tensor) -> Result<()> {
     match a.shape() == b.shape() && a.dtype() == b.dtype() {
         true => Ok(()),
         false => Err(Error::shape(op, format!("{a:?} and {b:?} differ"))),

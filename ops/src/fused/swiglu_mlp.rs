@@ -31,7 +31,7 @@
 
 use std::ops::Range;
 
-use autograd::{At, Op, apply};
+use autograd::{At, Cost, Op, apply};
 
 use super::{Present, vjp_of, vjp_of_meaning};
 use crate::buffer::Buffer;
@@ -177,15 +177,15 @@ impl WeightGradient {
     }
 }
 
-struct SwigluMlp;
+pub(super) struct SwigluMlp;
 
 impl Op<Tensor> for SwigluMlp {
     fn name(&self) -> &'static str {
         "swiglu_mlp"
     }
 
-    fn costly(&self) -> bool {
-        true
+    fn cost(&self) -> Cost {
+        Cost::Costly
     }
 
     fn eval(&self, x: &[&Tensor]) -> Result<Vec<Tensor>> {
@@ -239,9 +239,9 @@ pub fn swiglu_mlp(x: &Var, gate: &Var, up: &Var, down: &Var) -> Result<Var> {
 
 /// Inputs x, G, U, D, g, u, then those of dy, eg, eu that are there. Results: those of dx, dG, dU, dD that are there, then dh
 /// if dy is.
-struct SwigluMlpBwd {
-    ct: Present<3>,
-    results: Present<4>,
+pub(super) struct SwigluMlpBwd {
+    pub(super) ct: Present<3>,
+    pub(super) results: Present<4>,
 }
 
 const BWD: &str = "swiglu_mlp_bwd";
@@ -251,8 +251,8 @@ impl Op<Tensor> for SwigluMlpBwd {
         BWD
     }
 
-    fn costly(&self) -> bool {
-        true
+    fn cost(&self) -> Cost {
+        Cost::Costly
     }
 
     fn eval(&self, x: &[&Tensor]) -> Result<Vec<Tensor>> {
@@ -392,8 +392,8 @@ impl Op<Tensor> for SwigluMlpBwdBwd {
         BWD_BWD
     }
 
-    fn costly(&self) -> bool {
-        true
+    fn cost(&self) -> Cost {
+        Cost::Costly
     }
 
     fn eval(&self, x: &[&Tensor]) -> Result<Vec<Tensor>> {

@@ -1,6 +1,6 @@
 //! Matrix products in three transposes, closed under differentiation.
 
-use autograd::{At, Op, apply1};
+use autograd::{At, Cost, Op, apply1};
 
 use crate::dtype::for_float;
 use crate::error::{Error, Result};
@@ -35,8 +35,8 @@ impl Op<Tensor> for Matmul {
         "matmul"
     }
 
-    fn costly(&self) -> bool {
-        true
+    fn cost(&self) -> Cost {
+        Cost::Costly
     }
 
     fn eval(&self, x: &[&Tensor]) -> Result<Vec<Tensor>> {

@@ -113,7 +113,7 @@ impl Work {
             let last = per_pass as u64 - 1;
             let places = pass.iter().map(|address| address >> shift & last);
             let seen = places.fold(0u32, |seen, place| seen | 1 << place);
-            let apart = aligned && seen.count_ones() as usize == pass.len();
+            let apart = aligned && wide <= 128 && seen.count_ones() as usize == pass.len();
             self.shared_wavefronts += if apart {
                 1
             } else {

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use crate::error::{Error, Result};
 use crate::finding::Kind;
+use crate::program::PARAM_WINDOW;
 use crate::shadow;
 
 /// Addresses start here.
@@ -44,16 +45,49 @@ impl Device {
     /// Address of `bytes` new bytes, aligned to 256. They count as uninitialised and read as NaN.
     pub fn allocate(&mut self, bytes: usize) -> u64 {
         let base = self.next.max(FIRST);
-        let words = bytes.div_ceil(4);
         self.next = (base + bytes as u64 + GAP).next_multiple_of(256);
-        self.allocations.push(Allocation {
+        self.insert(base, bytes);
+        base
+    }
+
+    /// Makes `bytes` new bytes at an address of the caller's, a multiple of 256, for memory that the host sees at that
+    /// address as well. They count as uninitialised and read as NaN.
+    ///
+    /// # Errors
+    /// The address is no such multiple, or an allocation, live or freed, is there or close to it.
+    pub fn allocate_at(&mut self, address: u64, bytes: usize) -> Result<()> {
+        let error = |message| Error::Memory {
+            operation: "allocation",
+            address,
+            bytes,
+            message,
+        };
+        let end = address.checked_add(bytes as u64 + GAP);
+        let Some(end) = end.filter(|end| address.is_multiple_of(256) && *end <= PARAM_WINDOW)
+        else {
+            return Err(error("the address is not one of global memory"));
+        };
+        let after = self.allocations.partition_point(|a| a.base < address);
+        let behind = self.allocations.get(after).is_some_and(|a| a.base < end);
+        let before = after.checked_sub(1).map(|i| &self.allocations[i]);
+        if behind || before.is_some_and(|a| a.base + a.bytes + GAP > address) {
+            return Err(error("another allocation is there"));
+        }
+        self.insert(address, bytes);
+        Ok(())
+    }
+
+    fn insert(&mut self, base: u64, bytes: usize) {
+        let words = bytes.div_ceil(4);
+        let allocation = Allocation {
             base,
             bytes: bytes as u64,
             words: (0..words).map(|_| AtomicU32::new(u32::MAX)).collect(),
             cells: (0..words).map(|_| AtomicU64::new(0)).collect(),
             freed: false,
-        });
-        base
+        };
+        let at = self.allocations.partition_point(|a| a.base < base);
+        self.allocations.insert(at, allocation);
     }
 
     /// Frees an allocation; its addresses are never used again.
@@ -61,15 +95,15 @@ impl Device {
     /// # Errors
     /// The address is not the start of a live allocation.
     pub fn free(&mut self, address: u64) -> Result<()> {
-        let mut all = self.allocations.iter_mut();
-        match all.find(|a| a.base == address && !a.freed) {
-            Some(allocation) => {
+        let at = self.allocations.partition_point(|a| a.base < address);
+        match self.allocations.get_mut(at) {
+            Some(allocation) if allocation.base == address && !allocation.freed => {
                 allocation.freed = true;
                 allocation.words = vec![];
                 allocation.cells = vec![];
                 Ok(())
             }
-            None => Err(Error::Memory {
+            _ => Err(Error::Memory {
                 operation: "free",
                 address,
                 bytes: 0,
@@ -84,8 +118,20 @@ impl Device {
     /// The bytes do not lie in one live allocation.
     pub fn write(&mut self, address: u64, bytes: &[u8]) -> Result<()> {
         let (allocation, at) = self.host("write", address, bytes.len())?;
-        for (i, byte) in bytes.iter().enumerate() {
+        let head = bytes.len().min(at.next_multiple_of(4) - at);
+        let (head, rest) = bytes.split_at(head);
+        let (words, tail) = rest.as_chunks::<4>();
+        for (i, byte) in head.iter().enumerate() {
             allocation.set_byte(at + i, *byte);
+        }
+        let first = at.div_ceil(4);
+        for (i, word) in words.iter().enumerate() {
+            *allocation.words[first + i].get_mut() = u32::from_le_bytes(*word);
+            *allocation.cells[first + i].get_mut() |= shadow::INITIALISED;
+        }
+        let end = at + bytes.len() - tail.len();
+        for (i, byte) in tail.iter().enumerate() {
+            allocation.set_byte(end + i, *byte);
         }
         Ok(())
     }
@@ -110,11 +156,27 @@ impl Device {
         let (allocation, at) = self
             .locate(&mut 0, address, bytes.len())
             .map_err(|kind| memory_error("read", address, bytes.len(), kind))?;
+        let mut word = [0; 4];
         for (i, byte) in bytes.iter_mut().enumerate() {
             let at = at + i;
-            *byte = allocation.words[at / 4].load(Relaxed).to_le_bytes()[at % 4];
+            if i == 0 || at % 4 == 0 {
+                word = allocation.words[at / 4].load(Relaxed).to_le_bytes();
+            }
+            *byte = word[at % 4];
         }
         Ok(())
+    }
+
+    /// True if somebody wrote all of these bytes.
+    ///
+    /// # Errors
+    /// The bytes do not lie in one live allocation.
+    pub fn initialised(&self, address: u64, bytes: usize) -> Result<bool> {
+        let (allocation, at) = self
+            .locate(&mut 0, address, bytes)
+            .map_err(|kind| memory_error("read", address, bytes, kind))?;
+        let mut all = at..at + bytes;
+        Ok(all.all(|at| allocation.cells[at / 4].load(Relaxed) >> (at % 4) & 1 == 1))
     }
 
     /// Copies bytes on the device.

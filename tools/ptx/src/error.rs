@@ -28,10 +28,16 @@ pub enum Error {
         /// What does not fit, and what would.
         message: String,
     },
+    /// A tensor map that breaks a rule.
+    #[error("tensor map: {message}")]
+    TensorMap {
+        /// The rule that is broken.
+        message: String,
+    },
     /// A host access outside of an allocation.
     #[error("{operation} of {bytes} bytes at {address:#x}: {message}")]
     Memory {
-        /// "read", "write", "fill", "copy" or "free".
+        /// "read", "write", "fill", "free" or "allocation".
         operation: &'static str,
         /// First address.
         address: u64,

@@ -18,8 +18,10 @@ pub enum Kind {
     Misaligned,
     /// A read of bytes nobody has written.
     Uninitialised,
-    /// A read or write of bytes an asynchronous copy is still to write.
+    /// An access to bytes or registers that an asynchronous copy or matrix product is still to write or to read.
     InFlight,
+    /// An asynchronous access without a fence behind the ordinary ones before it.
+    MissingFence,
     /// An address in memory that was freed.
     UseAfterFree,
     /// Some lanes or warps reach a barrier, others do not.
@@ -30,6 +32,8 @@ pub enum Kind {
     MissingLanes,
     /// A barrier in memory used without having been initialised, or beyond its count.
     Mbarrier,
+    /// A tensor map that no copy can use.
+    TensorMap,
     /// `trap`
     Trap,
     /// More instructions than the launch allows.

@@ -71,7 +71,7 @@ impl Blocks {
         blocks
     }
 
-    /// Where a block ends.
+    /// The instruction behind a block.
     pub fn end(&self, block: usize) -> usize {
         self.starts.get(block + 1).copied().unwrap_or(self.length)
     }

@@ -7,7 +7,8 @@ use crate::decode::decode;
 use crate::device::Device;
 use crate::error::{Error, Result};
 use crate::program::{Program, SHARED_WINDOW};
-use crate::text::{ast, parse};
+use crate::text::ast::{self, Threads};
+use crate::text::parse;
 use crate::types::Space;
 
 /// A PTX module.
@@ -63,6 +64,15 @@ impl Module {
         entries.map(|function| function.name.as_str()).collect()
     }
 
+    /// Names and sizes in bytes of the variables in global and constant memory.
+    pub fn variables(&self) -> Vec<(&str, usize)> {
+        let variables = self.0.syntax.variables.iter();
+        variables
+            .filter(|v| v.space == Space::Global)
+            .map(|v| (v.name.as_str(), v.size as usize))
+            .collect()
+    }
+
     /// Decodes a kernel.
     ///
     /// # Errors
@@ -89,6 +99,24 @@ impl Kernel {
             .iter()
             .map(|param| param.bytes)
             .collect()
+    }
+
+    /// Offsets of its arguments in a buffer that holds them all, in order.
+    pub fn argument_offsets(&self) -> Vec<usize> {
+        self.program
+            .params
+            .iter()
+            .map(|param| param.offset)
+            .collect()
+    }
+
+    /// Threads that a block may have: what `.reqntid` or `.maxntid` say, or 1024.
+    pub fn max_threads(&self) -> u32 {
+        match self.program.threads {
+            Some(Threads::Exactly(threads)) => threads.iter().product(),
+            Some(Threads::AtMost(threads)) => threads,
+            None => 1024,
+        }
     }
 
     /// Bytes of static shared memory.
@@ -119,6 +147,17 @@ impl Device {
         }
     }
 
+    /// Frees the variables of a module.
+    pub fn unload(&mut self, module: &Module) {
+        let addresses = self.variables.remove(&module.0.id).unwrap_or_default();
+        for (variable, address) in module.0.syntax.variables.iter().zip(addresses) {
+            if variable.space == Space::Global {
+                // one that the caller freed already is free
+                let _ = self.free(address);
+            }
+        }
+    }
+
     /// Addresses of the variables of a module, which are made when it is first used.
     pub(crate) fn load(&mut self, module: &Loaded) -> Vec<u64> {
         if let Some(known) = self.variables.get(&module.id) {
@@ -141,7 +180,10 @@ impl Device {
             bytes.resize(variable.size as usize, 0);
             for (at, name, offset) in &variable.addresses {
                 let known = variables.iter().position(|v| v.name == *name);
-                let target = known.map_or(0, |index| addresses[index].wrapping_add(*offset as u64));
+                let target = match known {
+                    Some(index) => addresses[index].wrapping_add(*offset as u64),
+                    None => module.syntax.function_address(name).unwrap_or(0),
+                };
                 let at = *at as usize;
                 if let Some(place) = bytes.get_mut(at..at + 8) {
                     place.copy_from_slice(&target.to_le_bytes());

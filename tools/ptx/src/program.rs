@@ -2,6 +2,7 @@
 
 use crate::counters::Class;
 use crate::exec::registers::{Bank, Registers};
+use crate::hopper::{Hopper, Misuse};
 use crate::text::ast::Threads;
 use crate::types::Space;
 
@@ -9,6 +10,8 @@ use crate::types::Space;
 pub(crate) const SHARED_WINDOW: u64 = 0x7f00_0000_0000;
 /// Generic addresses of local memory.
 pub(crate) const LOCAL_WINDOW: u64 = 0x7e00_0000_0000;
+/// Addresses of functions: each has one of its own, and no memory.
+pub(crate) const FUNCTION_WINDOW: u64 = 0x7c00_0000_0000;
 /// Generic addresses of kernel arguments.
 pub(crate) const PARAM_WINDOW: u64 = 0x7d00_0000_0000;
 /// Shared variables start here, as on Hopper: address 0 is nobody's.
@@ -34,6 +37,10 @@ pub(crate) struct Program {
     /// Bytes of local memory per thread.
     pub local_bytes: u64,
     pub threads: Option<Threads>,
+    /// Blocks per cluster, where the kernel says.
+    pub cluster: Option<[u32; 3]>,
+    /// Instructions that touch registers of matrix products in flight.
+    pub misuses: Vec<Misuse>,
     /// Bytes of shared memory that are checked as one: the narrowest access there is.
     pub granule: u64,
     /// Blocks wait for or follow one another (atomics, volatile accesses): they run one after another.
@@ -68,9 +75,17 @@ pub(crate) enum Special {
     LaneMask(LaneMask),
     DynamicShared,
     TotalShared,
-    /// What is always 0 here: %smid, %gridid, cluster coordinates.
+    /// Coordinates of the cluster, and clusters of the grid.
+    ClusterId(u8),
+    Clusters(u8),
+    /// Coordinates of the block in its cluster, and blocks of a cluster.
+    BlockInCluster(u8),
+    BlocksInCluster(u8),
+    ClusterRank,
+    ClusterSize,
+    /// What is always 0 here: %smid, %gridid.
     Zero,
-    /// What is always 1 here: %nsmid, cluster sizes.
+    /// What is always 1 here: %nsmid.
     One,
 }
 
@@ -181,15 +196,16 @@ pub(crate) enum AtomicType {
     BF16x2,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct Atomic {
     pub access: Access,
     pub op: AtomicOp,
     pub ty: AtomicType,
-    /// None for `red`.
-    pub dest: Option<Register>,
-    pub value: Register,
-    /// What `cas` compares with in `value`, and this is what it stores.
+    /// By element; empty for `red`.
+    pub dest: Vec<Option<Register>>,
+    /// By element.
+    pub values: Vec<Register>,
+    /// `cas` compares with the value, and this is what it stores.
     pub swap: Option<Register>,
 }
 
@@ -249,6 +265,8 @@ pub(crate) enum Factor {
     TF32,
     S8,
     U8,
+    E4M3,
+    E5M2,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -291,11 +309,21 @@ pub(crate) enum MbarrierOp {
         count: usize,
     },
     Invalidate,
-    /// Slots of count and token.
+    /// Slots of count and token, and of the bytes that are to come.
     Arrive {
         count: Option<usize>,
         token: Option<usize>,
         drop: bool,
+        expect: Option<usize>,
+        /// `noComplete`
+        holds_back: bool,
+    },
+    /// Slot of the bytes that are to come, or that have come.
+    Expect {
+        bytes: usize,
+    },
+    Complete {
+        bytes: usize,
     },
     /// Waits for the phase of a token, or of a parity.
     Test {
@@ -306,6 +334,38 @@ pub(crate) enum MbarrierOp {
     /// `cp.async.mbarrier.arrive`: arrives when the copies so far are complete.
     ArriveAfterCopies {
         noinc: bool,
+    },
+}
+
+/// A call: of one function, or of that whose address is in a register.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Call {
+    pub callees: Vec<Callee>,
+    /// Slot of the address.
+    pub by: Option<usize>,
+}
+
+/// A function that may be called, and how its parameters are handed over.
+#[derive(Debug, Clone)]
+pub(crate) struct Callee {
+    pub address: u64,
+    pub target: u32,
+    pub arguments: Vec<Pass>,
+    pub results: Vec<Pass>,
+}
+
+/// A parameter handed over.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Pass {
+    /// Places in local memory.
+    Bytes {
+        from: u64,
+        to: u64,
+        bytes: u64,
+    },
+    Register {
+        from: Register,
+        to: Register,
     },
 }
 
@@ -327,11 +387,12 @@ pub(crate) enum Action {
     Branch(u32),
     /// `brx.idx`: slot of the index, targets.
     BranchIndexed(usize, Vec<u32>),
-    /// Target, and copies of parameters (from, to, bytes) in local memory.
-    Call {
-        target: u32,
-        arguments: Vec<(u64, u64, u64)>,
-        results: Vec<(u64, u64, u64)>,
+    Call(Call),
+    /// `vprintf` and `__assertfail`: places of the arguments and of the result in local memory.
+    Print {
+        assertion: bool,
+        arguments: Vec<u64>,
+        result: Option<u64>,
     },
     Return,
     Exit,
@@ -401,6 +462,7 @@ pub(crate) enum Action {
         shared: bool,
         op: MbarrierOp,
     },
+    Hopper(Box<Hopper>),
 }
 
 /// The space a generic address lies in, and the address in that space.

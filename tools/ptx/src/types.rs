@@ -11,6 +11,8 @@ pub(crate) enum Type {
     F16x2,
     BF16,
     BF16x2,
+    E4M3,
+    E5M2,
     TF32,
     F32,
     F64,
@@ -33,6 +35,8 @@ impl Type {
             "f16x2" => Type::F16x2,
             "bf16" => Type::BF16,
             "bf16x2" => Type::BF16x2,
+            "e4m3" => Type::E4M3,
+            "e5m2" => Type::E5M2,
             "tf32" => Type::TF32,
             "f32" => Type::F32,
             "f64" => Type::F64,
@@ -49,6 +53,7 @@ impl Type {
     pub fn bits(self) -> u8 {
         match self {
             Type::U(bits) | Type::S(bits) | Type::B(bits) => bits,
+            Type::E4M3 | Type::E5M2 => 8,
             Type::F16 | Type::BF16 => 16,
             Type::F16x2 | Type::BF16x2 | Type::TF32 | Type::F32 => 32,
             Type::F64 => 64,

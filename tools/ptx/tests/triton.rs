@@ -37,6 +37,7 @@ fn a_matrix_product_of_triton() {
         grid: [m as u32 / 64, n as u32 / 64, 1],
         block: [128, 1, 1],
         dynamic_shared: 16384,
+        cluster: [1; 3],
     };
     let report = device
         .launch(&kernel, &launch, &args, &Options::default())

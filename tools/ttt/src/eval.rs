@@ -211,11 +211,15 @@ impl Eval {
     }
 }
 
-/// The sequence length in the `training.json` that training leaves in a model folder, if it is there.
+/// The last sequence length in the `training.json` that training leaves in a model folder, if it is there.
 fn trained_length(folder: &Path) -> Result<Option<usize>> {
     #[derive(serde::Deserialize)]
     struct Training {
         sequence_length: Option<usize>,
+        #[serde(default)]
+        extension: f64,
+        #[serde(default)]
+        extension_length: usize,
     }
     let path = folder.join("training.json");
     let Ok(json) = std::fs::read_to_string(&path) else {
@@ -227,7 +231,10 @@ fn trained_length(folder: &Path) -> Result<Option<usize>> {
         ),
         path,
     })?;
-    Ok(training.sequence_length)
+    Ok(match training.extension > 0.0 {
+        true => Some(training.extension_length),
+        false => training.sequence_length,
+    })
 }
 
 impl Losses {

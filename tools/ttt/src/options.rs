@@ -71,13 +71,19 @@ pub struct TrainingOptions {
     /// T: tokens per sequence
     #[arg(long)]
     sequence_length: Option<usize>,
+    /// Share of the steps, the last ones, with sequences of EXTENSION_LENGTH tokens instead; 0 for none
+    #[arg(long)]
+    extension: Option<f64>,
+    /// T in those steps
+    #[arg(long)]
+    extension_length: Option<usize>,
     /// Peak learning rate
     #[arg(long, visible_alias = "lr")]
     learning_rate: Option<f64>,
     /// Learning rate at the end of the cosine
     #[arg(long)]
     min_learning_rate: Option<f64>,
-    /// Share of the steps with rising learning rate
+    /// Share of the tokens with rising learning rate
     #[arg(long)]
     warmup: Option<f64>,
     /// Weight decay of matrices
@@ -95,7 +101,7 @@ pub struct TrainingOptions {
     /// Factor on the inner learning rate at the first step
     #[arg(long)]
     inner_warmup_start: Option<f64>,
-    /// Share of the steps with rising inner learning rate
+    /// Share of the tokens with rising inner learning rate
     #[arg(long)]
     inner_warmup: Option<f64>,
     /// Treat inner gradients as constants (not exact)

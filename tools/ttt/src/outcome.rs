@@ -26,8 +26,7 @@ pub fn report(
     folder: &Path,
 ) -> Result<()> {
     let model = &trainer.model;
-    let tokens = trainer.step
-        * (settings.training.sequences_per_step() * settings.training.sequence_length) as u64;
+    let tokens = settings.training.tokens_before(trainer.step);
     let mut heldout = vec![];
     let mut samples = vec![];
     if !settings.data.heldout.is_empty() {

@@ -239,6 +239,8 @@ fn default_settings() -> Settings {
             batch_size: 2,
             accumulation: 1,
             sequence_length: 1024,
+            extension: 0.0,
+            extension_length: 8192,
             learning_rate: 4e-3,
             min_learning_rate: 1e-5,
             warmup: 0.1,
@@ -290,6 +292,8 @@ fn paper(
             steps: (billions * 1e9 / tokens_per_step).round() as u64,
             batch_size,
             sequence_length,
+            extension: 0.0,
+            extension_length: 0,
             learning_rate,
             memory: Some(Bytes(0)),
             ..default.training

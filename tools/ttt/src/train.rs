@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use model::data::{Corpus, Sampler, Tokenizer};
-use model::train::{StepMetrics, Trainer};
+use model::train::{Schedule, StepMetrics, Trainer};
 use model::{Config, Error, Model, Result, files};
 use ops::DType;
 use serde::{Deserialize, Serialize};
@@ -94,15 +94,8 @@ impl Train {
             .warnings()
             .iter()
             .for_each(|w| eprintln!("warning: {w}"));
-        let t = settings.training.sequence_length;
-        let sampler = Sampler::new(&corpus, t, settings.training.seed)?;
-        for name in sampler.skipped() {
-            eprintln!(
-                "warning: {name} is shorter than a sequence of {} tokens and is left out",
-                t + 1
-            );
-        }
         let config = settings.config(tokenizer.vocab_size())?;
+        let sampler = Samplers::new(&corpus, &settings.training)?;
         let mut trainer = self.trainer(&settings, &config)?;
         let mut metrics = vec![];
         let state = folder.join(STATE);
@@ -111,13 +104,12 @@ impl Train {
             metrics = read_metrics(&folder.join(METRICS), trainer.step)?;
         }
         println!(
-            "{}: {} parameters, {} training tokens in {} books, {} steps of {} x {t} tokens",
+            "{}: {} parameters, {} training tokens in {} books, {}",
             folder.display(),
             trainer.model.weights.count(),
             corpus.tokens(),
             corpus.books().len(),
-            settings.training.steps,
-            settings.training.sequences_per_step(),
+            steps(&settings.training),
         );
         self.prepare(&folder, &settings)?;
         let finished = self.train(&mut trainer, &sampler, &folder, &mut metrics)?;
@@ -192,7 +184,7 @@ impl Train {
     fn train(
         &self,
         trainer: &mut Trainer,
-        sampler: &Sampler,
+        sampler: &Samplers,
         folder: &Path,
         metrics: &mut Vec<Metrics>,
     ) -> Result<bool> {
@@ -206,8 +198,7 @@ impl Train {
             eprintln!("\nfinishing this step, then saving (once more to stop at once)");
         });
         let steps = trainer.schedule().steps;
-        let tokens =
-            (trainer.schedule().sequences_per_step() * trainer.schedule().sequence_length) as f64;
+        let schedule = trainer.schedule().clone();
         let bar = ProgressBar::new(steps).with_position(trainer.step);
         let style = "{wide_bar} {pos}/{len} steps  {msg}  {elapsed} gone, {eta} left";
         bar.set_style(ProgressStyle::with_template(style).expect("a template that parses"));
@@ -216,15 +207,14 @@ impl Train {
         let mut smooth = metrics.last().map(|m| m.step.loss);
         while trainer.step < steps {
             let start = Instant::now();
-            let batch = trainer.schedule().sequences_per_step();
-            let windows = sampler.windows(trainer.step, batch);
-            let sequences: Vec<&[u32]> = windows.iter().map(|&w| sampler.tokens(w)).collect();
+            let sequences = sampler.sequences(trainer.step, &schedule);
+            let tokens = sequences.len() * schedule.length_at(trainer.step);
             let step = trainer.step(&sequences)?;
             let took = start.elapsed().as_secs_f64();
             seconds += took;
             let line = Metrics {
                 step,
-                tokens_per_second: tokens / took,
+                tokens_per_second: tokens as f64 / took,
                 seconds,
             };
             let loss = smooth.map_or(step.loss, |s| 0.95 * s + 0.05 * step.loss);
@@ -238,7 +228,7 @@ impl Train {
                 println!(
                     "step {}/{steps}  loss {loss:.3}  {:.0} tokens/s  {seconds:.0} s",
                     step.step,
-                    tokens * step.step as f64 / seconds
+                    schedule.tokens_before(step.step) as f64 / seconds
                 );
             }
             log.append(&line)?;
@@ -256,6 +246,63 @@ impl Train {
         bar.finish();
         Ok(true)
     }
+}
+
+/// What is read: before the extension of the context, and in it.
+struct Samplers {
+    main: Sampler,
+    extension: Option<Sampler>,
+}
+
+impl Samplers {
+    fn new(corpus: &Corpus, schedule: &Schedule) -> Result<Self> {
+        let main = Sampler::new(corpus, schedule.sequence_length, schedule.seed)?;
+        let extended = schedule.extension_start() < schedule.steps;
+        let length = schedule.extension_length;
+        let sampler = || {
+            Sampler::new(corpus, length, schedule.seed).map_err(|e| {
+                let message = format!("cannot be used ({e}), or leave it out with --extension 0");
+                Error::setting("extension_length", length, message)
+            })
+        };
+        let extension = extended.then(sampler).transpose()?;
+        let samplers = [
+            Some((&main, schedule.sequence_length)),
+            extension.as_ref().map(|s| (s, length)),
+        ];
+        for (sampler, t) in samplers.into_iter().flatten() {
+            for name in sampler.skipped() {
+                let t = t + 1;
+                eprintln!(
+                    "warning: {name} is shorter than a sequence of {t} tokens and is left out"
+                );
+            }
+        }
+        Ok(Samplers { main, extension })
+    }
+
+    /// The sequences of `step` (from 0).
+    fn sequences(&self, step: u64, schedule: &Schedule) -> Vec<&[u32]> {
+        let (sampler, start) = match &self.extension {
+            Some(sampler) if step >= schedule.extension_start() => {
+                (sampler, schedule.extension_start())
+            }
+            _ => (&self.main, 0),
+        };
+        let windows = sampler.windows(step - start, schedule.sequences_per_step());
+        windows.into_iter().map(|w| sampler.tokens(w)).collect()
+    }
+}
+
+/// How many steps of how many tokens.
+fn steps(schedule: &Schedule) -> String {
+    let (batch, start) = (schedule.sequences_per_step(), schedule.extension_start());
+    let part = |steps: u64, t: usize| format!("{steps} steps of {batch} x {t} tokens");
+    let extension = match schedule.steps - start {
+        0 => String::new(),
+        steps => format!(", then {}", part(steps, schedule.extension_length)),
+    };
+    format!("{}{extension}", part(start, schedule.sequence_length))
 }
 
 /// Removes temporary files of a run that was killed while it saved. What cannot be removed does no harm.

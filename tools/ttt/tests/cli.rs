@@ -162,6 +162,8 @@ fn train(changes: &[(&str, &str)]) -> String {
         ("steps", "4"),
         ("batch-size", "2"),
         ("sequence-length", "64"),
+        ("extension", "0.5"),
+        ("extension-length", "128"),
         ("mini-batch-size", "16"),
         ("sliding-window", "16"),
         ("hidden-size", "16"),
@@ -593,7 +595,7 @@ fn a_whole_run() {
     // reading
     let out = place.succeeds("eval --model run/model heldout.txt --json");
     let report: Value = serde_json::from_str(&out).expect("one JSON object");
-    assert_eq!(report["sequence_length"], 64);
+    assert_eq!(report["sequence_length"], 128);
     let bytes = place.read("heldout.txt").len() as u64;
     for ttt in ["on", "off"] {
         let all = &report["all"][ttt];

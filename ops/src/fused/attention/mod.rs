@@ -40,7 +40,7 @@ mod slab;
 
 use std::ops::Range;
 
-use autograd::{At, Op, apply};
+use autograd::{At, Cost, Op, apply};
 
 use super::{Present, vjp_of, vjp_of_meaning};
 use crate::dtype::{Float, for_float};
@@ -81,16 +81,16 @@ impl<T: Float> Caches<'_, T> {
     }
 }
 
-struct SwaAttention {
-    window: usize,
+pub(super) struct SwaAttention {
+    pub(super) window: usize,
 }
 
 impl Op<Tensor> for SwaAttention {
     fn name(&self) -> &'static str {
         "swa_attention"
     }
-    fn costly(&self) -> bool {
-        true
+    fn cost(&self) -> Cost {
+        Cost::Dear
     }
 
     /// o, and the cache lse [t, n].
@@ -126,18 +126,18 @@ pub fn swa_attention(q: &Var, cached: [&Var; 2], current: [&Var; 2], window: usi
     Ok(apply(SwaAttention { window }, &x)?.swap_remove(0))
 }
 
-struct SwaAttentionBwd {
-    window: usize,
+pub(super) struct SwaAttentionBwd {
+    pub(super) window: usize,
     /// Which of [dq, dk, dv of the cache, dk, dv] are outputs.
-    wanted: Present<5>,
+    pub(super) wanted: Present<5>,
 }
 
 impl Op<Tensor> for SwaAttentionBwd {
     fn name(&self) -> &'static str {
         "swa_attention_bwd"
     }
-    fn costly(&self) -> bool {
-        true
+    fn cost(&self) -> Cost {
+        Cost::Dear
     }
 
     fn eval(&self, x: &[&Tensor]) -> Result<Vec<Tensor>> {
@@ -181,8 +181,8 @@ impl Op<Tensor> for SwaAttentionBwdBwd {
     fn name(&self) -> &'static str {
         "swa_attention_bwd_bwd"
     }
-    fn costly(&self) -> bool {
-        true
+    fn cost(&self) -> Cost {
+        Cost::Dear
     }
 
     fn eval(&self, x: &[&Tensor]) -> Result<Vec<Tensor>> {

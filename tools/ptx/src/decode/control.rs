@@ -7,8 +7,6 @@ use crate::exec::registers::Bank;
 use crate::program::{Action, Barrier, BarrierReduce};
 use crate::text::ast::Operand;
 
-use super::symbols::Symbol;
-
 pub(super) fn decode(line: &mut Line) -> Result<Option<(Action, Class)>> {
     let at = line.decoder.program.code.len();
     let action = match line.name {
@@ -37,7 +35,7 @@ pub(super) fn decode(line: &mut Line) -> Result<Option<(Action, Class)>> {
             }
             Action::BranchIndexed(index, vec![0; targets.len()])
         }
-        "call" => call(line, at)?,
+        "call" => super::calls::decode(line, at)?,
         "ret" => {
             line.take("uni");
             line.finish(0..=0)?;
@@ -88,60 +86,6 @@ fn branch_to(line: &mut Line, at: usize, position: usize, label: &Operand) -> Re
         }
         other => line.error(format!("{} is not a label", other.describe())),
     }
-}
-
-/// `call (results), function, (arguments);`
-fn call(line: &mut Line, at: usize) -> Result<Action> {
-    line.take("uni");
-    let (results, name, arguments): (&[Operand], _, &[Operand]) = match &line.instruction.operands[..]
-    {
-        [
-            Operand::List(results),
-            Operand::Name(name, 0),
-            Operand::List(arguments),
-        ] => (results, name, arguments),
-        [Operand::List(results), Operand::Name(name, 0)] => (results, name, &[]),
-        [Operand::Name(name, 0), Operand::List(arguments)] => (&[], name, arguments),
-        [Operand::Name(name, 0)] => (&[], name, &[]),
-        _ => return line.error("only calls of a function by its name are known"),
-    };
-    line.finish(1..=3)?;
-    if line.decoder.scopes.register(name).is_some() {
-        return line.error("only calls of a function by its name are known");
-    }
-    let index = line.decoder.function(name, line.instruction.line)?;
-    let called = &line.decoder.functions[index];
-    let (params, returns) = (called.params.clone(), called.returns.clone());
-    let sizes =
-        |list: &[crate::text::ast::Variable]| list.iter().map(|v| v.size).collect::<Vec<_>>();
-    let (param_sizes, return_sizes) = (
-        sizes(&called.function.params),
-        sizes(&called.function.returns),
-    );
-    let place = |operand: &Operand| match operand {
-        Operand::Name(name, 0) => match line.decoder.scopes.symbol(name) {
-            Some(Symbol::CallParam(at)) => Ok(at),
-            _ => line.error(format!("{name} is not a .param variable")),
-        },
-        other => line.error(format!("{} is not a .param variable", other.describe())),
-    };
-    if arguments.len() != params.len() || results.len() != returns.len() {
-        return line.error(format!("the number of arguments does not fit {name}"));
-    }
-    let mut copies_in = vec![];
-    for (argument, (to, bytes)) in arguments.iter().zip(params.iter().zip(param_sizes)) {
-        copies_in.push((place(argument)?, *to, bytes));
-    }
-    let mut copies_out = vec![];
-    for (result, (from, bytes)) in results.iter().zip(returns.iter().zip(return_sizes)) {
-        copies_out.push((*from, place(result)?, bytes));
-    }
-    line.decoder.calls.push((at, index));
-    Ok(Action::Call {
-        target: 0,
-        arguments: copies_in,
-        results: copies_out,
-    })
 }
 
 fn barrier(line: &mut Line) -> Result<Action> {

@@ -34,6 +34,9 @@ fn is_float(ty: Type) -> bool {
 }
 
 fn cvt(line: &mut Line) -> Result<Action> {
+    if let Some(action) = super::fp8::convert(line)? {
+        return Ok(action);
+    }
     let [to, from] = line.types()[..] else {
         return line.error("two types expected");
     };

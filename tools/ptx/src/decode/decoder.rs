@@ -5,15 +5,19 @@ use std::collections::HashMap;
 use super::line::Line;
 use super::slots::{self, Mention, Slots};
 use super::symbols::{Scopes, Symbol};
-use super::{bits, control, convert, float, integer, matrix, memory, moves, narrow, warp};
+use super::{
+    bits, bulk, control, convert, float, hopper, in_flight, integer, matrix, mbarrier, memory,
+    moves, narrow, warp,
+};
 use crate::counters::Class;
 use crate::error::{Error, Result};
 use crate::exec::registers::Bank;
 use crate::flow;
+use crate::hopper::Touched;
 use crate::program::{
     Action, Fill, Guard, Inst, NOWHERE, Param, Program, Register, SHARED_START, Step,
 };
-use crate::text::ast::{Function, Instruction, Module, Statement, Variable};
+use crate::text::ast::{Function, Instruction, Module, Operand, Statement, Variable};
 use crate::types::{Space, Type};
 
 pub(super) struct Decoder<'m> {
@@ -23,8 +27,10 @@ pub(super) struct Decoder<'m> {
     constants: HashMap<(Bank, Fill), usize>,
     /// Functions called so far, with their parameters and results in local memory.
     pub functions: Vec<Called<'m>>,
-    /// Calls: instruction, index of the function.
-    pub calls: Vec<(usize, usize)>,
+    /// Calls: instruction, which of its functions, index of the function.
+    pub calls: Vec<(usize, usize, usize)>,
+    /// Registers that the instructions so far touch.
+    touched: Vec<Touched>,
     /// Predicate that holds the carry flag.
     carry: Option<usize>,
     /// Registers declared so far.
@@ -32,11 +38,22 @@ pub(super) struct Decoder<'m> {
     mentions: Vec<Mention>,
 }
 
+/// Registers of a kind, with all that is called.
+const MOST_REGISTERS: usize = 1 << 18;
+
+/// Where a parameter of a function lives.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Place {
+    /// Offset in local memory, and bytes.
+    Memory(u64, u64),
+    Register(Register),
+}
+
 /// A device function and where its parameters live.
 pub(super) struct Called<'m> {
     pub function: &'m Function,
-    pub params: Vec<u64>,
-    pub returns: Vec<u64>,
+    pub params: Vec<Place>,
+    pub returns: Vec<Place>,
     start: u32,
     /// Functions that it calls.
     calls: Vec<usize>,
@@ -69,6 +86,7 @@ fn decode_with<'m>(
         program: Program {
             name: name.into(),
             threads: entry.threads,
+            cluster: entry.cluster,
             shared_end: SHARED_START,
             granule: 16,
             predicates: slots.predicates,
@@ -80,6 +98,7 @@ fn decode_with<'m>(
         constants: HashMap::new(),
         functions: vec![],
         calls: vec![],
+        touched: vec![],
         carry: None,
         numbered: slots::NUMBERED,
         mentions: vec![],
@@ -96,15 +115,18 @@ fn decode_with<'m>(
         ranges.push(decoder.called(done)?);
         let calls = decoder.calls[first_call..]
             .iter()
-            .map(|call| call.1)
+            .map(|call| call.2)
             .collect();
         decoder.functions[done].calls = calls;
         decoder.no_recursion(done, function.line)?;
         done += 1;
     }
     decoder.link();
-    for (from, to) in &ranges {
-        flow::meeting_points(&mut decoder.program.code[*from..*to], *from);
+    for &(from, to) in &ranges {
+        flow::meeting_points(&mut decoder.program.code[from..to], from);
+        let code = &decoder.program.code[from..to];
+        let misuses = in_flight::misuses(code, &decoder.touched[from..to], from);
+        decoder.program.misuses.extend(misuses);
     }
     Ok((decoder, ranges))
 }
@@ -198,8 +220,8 @@ impl<'m> Decoder<'m> {
                 format!("the function {name} has no body here"),
             ));
         };
-        let place = |d: &mut Self, list: &[Variable]| -> Vec<u64> {
-            list.iter().map(|v| d.local(v.size, v.align)).collect()
+        let place = |d: &mut Self, list: &[Variable]| -> Vec<Place> {
+            list.iter().map(|v| d.parameter(v)).collect()
         };
         let (params, returns) = (
             place(self, &function.params),
@@ -215,6 +237,22 @@ impl<'m> Decoder<'m> {
         Ok(self.functions.len() - 1)
     }
 
+    fn parameter(&mut self, variable: &Variable) -> Place {
+        let Some(ty) = variable.register else {
+            return Place::Memory(self.local(variable.size, variable.align), variable.size);
+        };
+        let bank = match ty.bits() {
+            1 => Bank::Predicate,
+            64 => Bank::Double,
+            _ => Bank::Word,
+        };
+        Place::Register(Register {
+            bank,
+            slot: self.fresh(bank),
+            bits: ty.bits(),
+        })
+    }
+
     fn called(&mut self, index: usize) -> Result<(usize, usize)> {
         let Called {
             function,
@@ -228,10 +266,15 @@ impl<'m> Decoder<'m> {
             .iter()
             .zip(params)
             .chain(function.returns.iter().zip(returns));
-        let named: Vec<(String, u64)> = named.map(|(v, at)| (v.name.clone(), *at)).collect();
+        let named: Vec<(String, Place)> = named.map(|(v, at)| (v.name.clone(), *at)).collect();
         self.scopes.open();
-        for (name, at) in named {
-            self.scopes.declare_symbol(&name, Symbol::CallParam(at));
+        for (name, place) in named {
+            match place {
+                Place::Memory(at, bytes) => self
+                    .scopes
+                    .declare_symbol(&name, Symbol::CallParam(at, bytes)),
+                Place::Register(register) => self.scopes.declare_register(&name, register),
+            }
         }
         let range = self.body(function)?;
         self.scopes.close();
@@ -247,7 +290,7 @@ impl<'m> Decoder<'m> {
                 let name = &self.functions[from].function.name;
                 return Err(Error::at(
                     line,
-                    format!("{name} calls itself, which is not supported"),
+                    format!("{name} may call itself, which is not supported"),
                 ));
             }
             if !std::mem::replace(&mut reached[next], true) {
@@ -266,6 +309,7 @@ impl<'m> Decoder<'m> {
         self.close_scope();
         self.scopes.check_labels()?;
         // a body may end without ret
+        self.touched.push(Touched::default());
         self.program.code.push(Inst {
             action: Action::Return,
             guard: None,
@@ -296,7 +340,7 @@ impl<'m> Decoder<'m> {
                 self.scopes.declare_label(name, at);
             }
             Statement::Targets(name, labels) => self.scopes.declare_targets(name, labels),
-            Statement::Registers(ty, names) => self.registers(*ty, names)?,
+            Statement::Registers(ty, names, line) => self.registers(*ty, names, *line)?,
             Statement::Variable(variable) => match variable.space {
                 Space::Shared if variable.unsized_array => {
                     let message = "dynamic shared memory belongs before the kernel";
@@ -311,7 +355,7 @@ impl<'m> Decoder<'m> {
                 Space::Param => {
                     let at = self.local(variable.size, variable.align);
                     self.scopes
-                        .declare_symbol(&variable.name, Symbol::CallParam(at));
+                        .declare_symbol(&variable.name, Symbol::CallParam(at, variable.size));
                 }
                 _ => {
                     let message = "variables of this space are not known inside of a function";
@@ -323,14 +367,14 @@ impl<'m> Decoder<'m> {
         Ok(())
     }
 
-    fn registers(&mut self, ty: Type, names: &[(String, Option<u32>)]) -> Result<()> {
+    fn registers(&mut self, ty: Type, names: &[(String, Option<u32>)], line: u32) -> Result<()> {
         let bank = match ty.bits() {
             1 => Bank::Predicate,
             8 | 16 | 32 => Bank::Word,
             64 => Bank::Double,
             bits => {
                 let message = format!("registers of {bits} bits are not known");
-                return Err(Error::at(0, message));
+                return Err(Error::at(line, message));
             }
         };
         for (name, count) in names {
@@ -340,6 +384,12 @@ impl<'m> Decoder<'m> {
                 bits: ty.bits(),
             };
             self.numbered += count.unwrap_or(1) as usize;
+            if self.numbered - slots::NUMBERED > MOST_REGISTERS {
+                return Err(Error::at(
+                    line,
+                    format!("more than {MOST_REGISTERS} registers"),
+                ));
+            }
             match count {
                 Some(count) => self.scopes.declare_range(name, register, *count),
                 None => self.scopes.declare_register(name, register),
@@ -398,8 +448,12 @@ impl<'m> Decoder<'m> {
                 }
             },
         };
+        let touched = self.touched_by(instruction);
         let mut line = Line::new(self, instruction);
         let groups = [
+            hopper::decode,
+            bulk::decode,
+            mbarrier::decode,
             integer::decode,
             bits::decode,
             float::decode,
@@ -413,6 +467,7 @@ impl<'m> Decoder<'m> {
         ];
         for group in groups {
             if let Some((action, class)) = group(&mut line)? {
+                self.touched.push(touched);
                 self.program.code.push(Inst {
                     action,
                     guard,
@@ -427,11 +482,42 @@ impl<'m> Decoder<'m> {
         line.error("this instruction is not known")
     }
 
+    /// The words an instruction names. What an opcode writes comes first.
+    fn touched_by(&self, instruction: &Instruction) -> Touched {
+        let mut touched = Touched::default();
+        for (i, operand) in instruction.operands.iter().enumerate() {
+            let written = i == 0 && !instruction.opcode.starts_with("st");
+            self.words_of(operand, written, &mut touched);
+        }
+        touched
+    }
+
+    fn words_of(&self, operand: &Operand, written: bool, touched: &mut Touched) {
+        match operand {
+            Operand::Name(name, _) => match self.scopes.register(name) {
+                Some(r) if r.bank == Bank::Word && written => touched.writes.push(r.slot),
+                Some(r) if r.bank == Bank::Word => touched.reads.push(r.slot),
+                _ => {}
+            },
+            Operand::Pair(a, b) => {
+                self.words_of(a, written, touched);
+                self.words_of(b, written, touched);
+            }
+            Operand::List(items) => {
+                for item in items {
+                    self.words_of(item, written, touched);
+                }
+            }
+            Operand::Address { base, .. } => self.words_of(base, false, touched),
+            Operand::Not(_) | Operand::Immediate(_) => {}
+        }
+    }
+
     fn link(&mut self) {
-        for (at, function) in &self.calls {
+        for (at, which, function) in &self.calls {
             let start = self.functions[*function].start;
-            if let Action::Call { target, .. } = &mut self.program.code[*at].action {
-                *target = start;
+            if let Action::Call(call) = &mut self.program.code[*at].action {
+                call.callees[*which].target = start;
             }
         }
     }

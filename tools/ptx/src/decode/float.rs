@@ -174,7 +174,7 @@ fn single(line: &mut Line) -> Result<Action> {
         ("fma" | "mad", _) => line.map3(move |a: f32, b: f32, c: f32| {
             let (a, b, c) = (around.before(a), around.before(b), around.before(c));
             around.after(rounding::to_f32(
-                rounding::fma(wide(a), wide(b), wide(c)),
+                rounding::fma(wide(a), wide(b), wide(c), exact),
                 exact,
             ))
         }),

@@ -80,6 +80,12 @@ impl<'d, 'm> Line<'d, 'm> {
         suffixes.iter().copied().find(|suffix| self.take(suffix))
     }
 
+    /// Takes the first suffix that `f` knows.
+    pub fn take_map<T>(&mut self, f: impl Fn(&str) -> Option<T>) -> Option<T> {
+        let at = self.suffixes.iter().position(|s| f(s).is_some())?;
+        f(self.suffixes.remove(at))
+    }
+
     /// Takes suffixes that do not change what is computed.
     pub fn ignore(&mut self, suffixes: &[&str]) {
         self.suffixes.retain(|suffix| !suffixes.contains(suffix));
@@ -133,6 +139,7 @@ impl<'d, 'm> Line<'d, 'm> {
             ("const", Space::Global),
             ("shared", Space::Shared),
             ("shared::cta", Space::Shared),
+            ("shared::cluster", Space::Shared),
             ("local", Space::Local),
             ("param", Space::Param),
             ("param::entry", Space::Param),
@@ -229,10 +236,14 @@ impl<'d, 'm> Line<'d, 'm> {
         match self.decoder.scopes.symbol(name) {
             Some(Symbol::Shared(at) | Symbol::Local(at) | Symbol::Param(at)) => Ok(plus(at)),
             Some(Symbol::Variable(index)) => Ok(Fill::Variable(index, offset)),
-            Some(Symbol::CallParam(_)) => self.error(format!(
+            Some(Symbol::CallParam(..)) => self.error(format!(
                 "the address of {name}, a parameter of a function, is not known"
             )),
-            None => self.error(format!("{name} is not declared")),
+            None if name == "WARP_SZ" => Ok(plus(LANES as u64)),
+            None => match self.decoder.module.function_address(name) {
+                Some(address) => Ok(plus(address)),
+                None => self.error(format!("{name} is not declared")),
+            },
         }
     }
 
@@ -292,27 +303,37 @@ impl<'d, 'm> Line<'d, 'm> {
 
     /// The address in `[...]`. A parameter of a function turns `space` from param to local.
     pub fn address(&mut self, index: usize, space: &mut Space) -> Result<Address> {
+        match self.address_and_more(index, space)? {
+            (address, []) => Ok(address),
+            _ => self.unknown(),
+        }
+    }
+
+    /// The address in `[address, more]`, and what else is there.
+    pub fn address_and_more(
+        &mut self,
+        index: usize,
+        space: &mut Space,
+    ) -> Result<(Address, &'m [Operand])> {
         let operand = self.operand(index)?;
         let Operand::Address { base, offset, more } = operand else {
             return self.error(format!("{} is not an address", operand.describe()));
         };
-        if !more.is_empty() {
-            return self.unknown();
-        }
         if let Operand::Name(name, 0) = &**base
             && let Some(register) = self.decoder.scopes.register(name)
         {
             if register.bank == Bank::Predicate {
                 return self.error(format!("{name} is not an address"));
             }
-            return Ok(Address {
+            let address = Address {
                 base: register,
                 offset: *offset,
-            });
+            };
+            return Ok((address, more));
         }
         let fill = match &**base {
             Operand::Name(name, _) => match self.decoder.scopes.symbol(name) {
-                Some(Symbol::CallParam(at)) if *space == Space::Param => {
+                Some(Symbol::CallParam(at, _)) if *space == Space::Param => {
                     *space = Space::Local;
                     Fill::Value(at)
                 }
@@ -325,14 +346,15 @@ impl<'d, 'm> Line<'d, 'm> {
             Operand::Immediate(Immediate::Integer(value)) => Fill::Value(*value),
             base => return self.error(format!("{} is not an address", base.describe())),
         };
-        Ok(Address {
+        let address = Address {
             base: Register {
                 bank: Bank::Double,
                 slot: self.decoder.constant(Bank::Double, fill),
                 bits: 64,
             },
             offset: *offset,
-        })
+        };
+        Ok((address, more))
     }
 
     // computations, lane by lane

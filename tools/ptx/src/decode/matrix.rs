@@ -46,6 +46,8 @@ fn mma(line: &mut Line) -> Result<Action> {
             Type::TF32 => Factor::TF32,
             Type::S(8) => Factor::S8,
             Type::U(8) => Factor::U8,
+            Type::E4M3 => Factor::E4M3,
+            Type::E5M2 => Factor::E5M2,
             _ => return None,
         })
     };
@@ -64,22 +66,25 @@ fn mma(line: &mut Line) -> Result<Action> {
         return line.error("these types are not known");
     };
     let whole = matches!(a_type, Factor::S8 | Factor::U8);
+    let eight = matches!(a_type, Factor::E4M3 | Factor::E5M2);
     let same = if whole {
         matches!(b_type, Factor::S8 | Factor::U8)
+    } else if eight {
+        matches!(b_type, Factor::E4M3 | Factor::E5M2)
     } else {
         a_type == b_type
     };
     let shapes: &[usize] = match a_type {
         Factor::F16 | Factor::BF16 => &[8, 16],
         Factor::TF32 => &[4, 8],
-        Factor::S8 | Factor::U8 => &[16, 32],
+        Factor::S8 | Factor::U8 | Factor::E4M3 | Factor::E5M2 => &[16, 32],
     };
     let accumulators = match (result, addend) {
         (Accumulator::S32, Accumulator::S32) => whole,
         (Accumulator::F32, Accumulator::F32) => !whole,
         (Accumulator::S32, _) | (_, Accumulator::S32) => false,
         // halves are accumulated for halves only
-        _ => a_type == Factor::F16,
+        _ => a_type == Factor::F16 || eight,
     };
     if !same || !shapes.contains(&k) || !accumulators || saturate && !whole {
         return line.unknown();
@@ -100,7 +105,7 @@ fn mma(line: &mut Line) -> Result<Action> {
     let per_word = match a_type {
         Factor::F16 | Factor::BF16 => 2,
         Factor::TF32 => 1,
-        Factor::S8 | Factor::U8 => 4,
+        Factor::S8 | Factor::U8 | Factor::E4M3 | Factor::E5M2 => 4,
     };
     let sizes = |accumulator| {
         if accumulator == Accumulator::F16 {

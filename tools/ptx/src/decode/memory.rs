@@ -16,7 +16,6 @@ pub(super) fn decode(line: &mut Line) -> Result<Option<(Action, Class)>> {
         "st" => store(line)?,
         "atom" | "red" => atomic(line)?,
         "cp" => copy(line)?,
-        "mbarrier" => (mbarrier(line)?, Class::Barrier),
         "prefetch" | "prefetchu" | "applypriority" | "discard" if line.name != "discard" => {
             line.ignore(&["L1", "L2", "L2::evict_last", "L2::evict_normal"]);
             line.space();
@@ -62,15 +61,20 @@ fn note(line: &mut Line, access: &Access) {
     }
 }
 
-fn access(line: &mut Line, at: usize) -> Result<(Access, Type)> {
-    let strong = qualifiers(line);
-    let mut space = line.space();
-    let count = match line.take_one(&["v2", "v4", "v8"]) {
+/// Elements of a vector.
+fn count(line: &mut Line) -> usize {
+    match line.take_one(&["v2", "v4", "v8"]) {
         None => 1,
         Some("v2") => 2,
         Some("v4") => 4,
         Some(_) => 8,
-    };
+    }
+}
+
+fn access(line: &mut Line, at: usize) -> Result<(Access, Type)> {
+    let strong = qualifiers(line);
+    let mut space = line.space();
+    let count = count(line);
     let ty = line.ty()?;
     if ty == Type::Pred || ty.bits() == 128 {
         return line.unknown();
@@ -172,9 +176,7 @@ fn atomic(line: &mut Line) -> Result<(Action, Class)> {
     let Some((_, op)) = operations.into_iter().find(|(name, _)| line.take(name)) else {
         return line.unknown();
     };
-    if line.has("v2") || line.has("v4") || line.has("v8") {
-        return line.error("vector atomics are not known");
-    }
+    let count = count(line);
     let ty = line.ty()?;
     let element = match ty {
         Type::U(32 | 64) | Type::B(16 | 32 | 64) => AtomicType::Unsigned,
@@ -189,7 +191,11 @@ fn atomic(line: &mut Line) -> Result<(Action, Class)> {
     };
     let float = !matches!(element, AtomicType::Unsigned | AtomicType::Signed);
     let bits = matches!(ty, Type::B(_));
+    // vectors of 16 bytes at most, of floats
+    let vector = float && ty != Type::F64 && count * usize::from(ty.bytes()) <= 16;
     let allowed = match op {
+        _ if count > 1 && !vector => false,
+        AtomicOp::Min | AtomicOp::Max if count > 1 => ty != Type::F32,
         AtomicOp::Add => !bits,
         AtomicOp::Min | AtomicOp::Max => !bits && !float,
         AtomicOp::Inc | AtomicOp::Dec => ty == Type::U(32),
@@ -205,16 +211,24 @@ fn atomic(line: &mut Line) -> Result<(Action, Class)> {
     let operands = first + 2 + usize::from(op == AtomicOp::Compare);
     policy(line, operands)?;
     let address = line.address(first, &mut space)?;
-    let dest = if returns {
-        let item = line.operand(0)?;
-        match item {
-            Operand::Name(name, 0) if name == "_" => None,
-            item => Some(line.register(item)?),
+    let mut dest = vec![];
+    if returns {
+        for item in line.items(0)? {
+            dest.push(match item {
+                Operand::Name(name, 0) if name == "_" => None,
+                item => Some(line.register(item)?),
+            });
         }
-    } else {
-        None
-    };
-    let value = stored(line, line.operand(first + 1)?, ty)?;
+    }
+    let mut values = vec![];
+    for item in line.items(first + 1)? {
+        values.push(stored(line, item, ty)?);
+    }
+    let narrow = |r: &Register| r.bank == Bank::Predicate || r.bits < ty.bits();
+    let fits = !returns || dest.len() == count && !dest.iter().flatten().any(narrow);
+    if values.len() != count || !fits {
+        return line.error("the number of registers does not fit");
+    }
     let swap = if op == AtomicOp::Compare {
         Some(stored(line, line.operand(first + 2)?, ty)?)
     } else {
@@ -224,7 +238,7 @@ fn atomic(line: &mut Line) -> Result<(Action, Class)> {
         space,
         address,
         bytes: usize::from(ty.bytes()),
-        count: 1,
+        count,
         strong: true,
     };
     note(line, &access);
@@ -233,7 +247,7 @@ fn atomic(line: &mut Line) -> Result<(Action, Class)> {
         op,
         ty: element,
         dest,
-        value,
+        values,
         swap,
     };
     Ok((Action::Atomic(atomic), Class::Atomic))
@@ -271,9 +285,6 @@ fn copy(line: &mut Line) -> Result<(Action, Class)> {
             op: MbarrierOp::ArriveAfterCopies { noinc },
         };
         return Ok((action, Class::AsyncCopy));
-    }
-    if line.has("bulk") {
-        return line.error("bulk copies are not known yet");
     }
     if !line.take("ca") && !line.take("cg") {
         return line.unknown();
@@ -318,80 +329,4 @@ fn copy(line: &mut Line) -> Result<(Action, Class)> {
         ignore,
     };
     Ok((Action::AsyncCopy(copy), Class::AsyncCopy))
-}
-
-fn mbarrier(line: &mut Line) -> Result<Action> {
-    let operation = line.take_one(&[
-        "init",
-        "inval",
-        "arrive",
-        "arrive_drop",
-        "test_wait",
-        "try_wait",
-        "expect_tx",
-        "complete_tx",
-        "pending_count",
-    ]);
-    line.take("b64");
-    let parity = line.take("parity");
-    line.ignore(&["acquire", "release", "cta"]);
-    let mut space = line.space();
-    // an address in a register may be written without a space
-    let at = match operation {
-        Some("init" | "inval") => 0,
-        _ => 1,
-    };
-    let op = match operation {
-        Some("init") => {
-            line.finish(2..=2)?;
-            MbarrierOp::Init {
-                count: line.source::<u32>(1)?,
-            }
-        }
-        Some("inval") => {
-            line.finish(1..=1)?;
-            MbarrierOp::Invalidate
-        }
-        Some("arrive" | "arrive_drop") => {
-            if line.has("expect_tx") {
-                return line.error("transaction counts are not known yet");
-            }
-            line.take("noComplete");
-            line.finish(2..=3)?;
-            let token = match line.operand(0)? {
-                Operand::Name(name, 0) if name == "_" => None,
-                _ => Some(line.dest::<u64>(0)?),
-            };
-            let count = match line.count() {
-                3 => Some(line.source::<u32>(2)?),
-                _ => None,
-            };
-            MbarrierOp::Arrive {
-                count,
-                token,
-                drop: operation == Some("arrive_drop"),
-            }
-        }
-        Some("test_wait" | "try_wait") => {
-            // a hint of how long to wait may follow
-            line.finish(3..=4)?;
-            MbarrierOp::Test {
-                dest: line.dest::<bool>(0)?,
-                phase: if parity {
-                    line.source::<u32>(2)?
-                } else {
-                    line.source::<u64>(2)?
-                },
-                parity,
-            }
-        }
-        _ => return line.error("this operation on barriers in memory is not known yet"),
-    };
-    let address = line.address(at, &mut space)?;
-    line.decoder.program.granule = line.decoder.program.granule.min(8);
-    Ok(Action::Mbarrier {
-        address,
-        shared: space == Space::Shared,
-        op,
-    })
 }

@@ -2,13 +2,19 @@
 //! suffixes. An opcode or suffix nobody claims is an error.
 
 mod bits;
+mod bulk;
+mod calls;
 mod control;
 mod convert;
 mod decoder;
 mod float;
+pub(crate) mod fp8;
+mod hopper;
+mod in_flight;
 mod integer;
 mod line;
 mod matrix;
+mod mbarrier;
 mod memory;
 mod moves;
 mod narrow;

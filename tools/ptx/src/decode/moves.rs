@@ -168,8 +168,14 @@ fn is_space(line: &mut Line) -> Result<Action> {
     line.map1(move |a: u64| resolve(Space::Generic, a).0 == space)
 }
 
+/// What `setp` and `set` compare by.
+pub(super) const COMPARISONS: [&str; 18] = [
+    "eq", "ne", "lt", "le", "gt", "ge", "lo", "ls", "hi", "hs", "equ", "neu", "ltu", "leu", "gtu",
+    "geu", "num", "nan",
+];
+
 /// Comparison of types and what it gives for values that are not ordered.
-fn relation<T: PartialOrd>(name: &str) -> Option<fn(T, T) -> bool> {
+pub(super) fn relation<T: PartialOrd>(name: &str) -> Option<fn(T, T) -> bool> {
     fn unordered<T: PartialOrd>(a: &T, b: &T) -> bool {
         a.partial_cmp(b).is_none()
     }
@@ -298,11 +304,7 @@ fn compare(line: &mut Line, to_predicate: bool) -> Result<Action> {
         _ => return line.error("the types of a comparison are not known"),
     };
     let flush = line.take("ftz");
-    let names = [
-        "eq", "ne", "lt", "le", "gt", "ge", "lo", "ls", "hi", "hs", "equ", "neu", "ltu", "leu",
-        "gtu", "geu", "num", "nan",
-    ];
-    let Some(name) = line.take_one(&names) else {
+    let Some(name) = line.take_one(&COMPARISONS) else {
         return line.unknown();
     };
     let combine = line.take_one(&["and", "or", "xor"]);
@@ -326,6 +328,9 @@ fn compare(line: &mut Line, to_predicate: bool) -> Result<Action> {
         ),
         (d, Type::Pred) => Target::Predicate(line.dest_of(d, Bank::Predicate, 1)?, None),
         (_, Type::F32) => Target::Word(line.dest::<u32>(0)?, 1f32.to_bits()),
+        (_, Type::F16) => Target::Word(line.dest::<u16>(0)?, f16::ONE.to_bits().into()),
+        (_, Type::BF16) => Target::Word(line.dest::<u16>(0)?, bf16::ONE.to_bits().into()),
+        (_, Type::U(16) | Type::S(16)) => Target::Word(line.dest::<u16>(0)?, u16::MAX.into()),
         (_, Type::U(32) | Type::S(32)) => Target::Word(line.dest::<u32>(0)?, u32::MAX),
         _ => return line.unknown(),
     };

@@ -4,11 +4,13 @@ use half::{bf16, f16};
 
 use super::float::saturate_wide;
 use super::line::{Half, Line, compute};
-use super::rounding;
+use super::moves::{COMPARISONS, relation};
+use super::rounding::{self, Rounding};
 use crate::counters::Class;
 use crate::error::Result;
-use crate::exec::registers::Lane;
+use crate::exec::registers::{Bank, Lane};
 use crate::program::Action;
+use crate::text::ast::Operand;
 use crate::types::Type;
 
 pub(super) fn decode(line: &mut Line) -> Result<Option<(Action, Class)>> {
@@ -20,8 +22,11 @@ pub(super) fn decode(line: &mut Line) -> Result<Option<(Action, Class)>> {
     }
     let ty = line.peek_type();
     let action = match (line.name, ty) {
-        ("setp" | "set", Some(Type::F16x2 | Type::BF16x2)) => {
-            return line.error("comparisons of pairs are not known");
+        ("setp" | "set", Some(Type::F16x2)) => {
+            return Ok(Some((compare::<f16>(line)?, Class::Move)));
+        }
+        ("setp" | "set", Some(Type::BF16x2)) => {
+            return Ok(Some((compare::<bf16>(line)?, Class::Move)));
         }
         ("setp" | "set", _) => return Ok(None),
         (_, Some(Type::F16)) => one::<f16>(line)?,
@@ -84,7 +89,14 @@ fn function<T: Half>(line: &mut Line) -> Result<(Function<T>, usize)> {
         "add" => Box::new(move |[a, b, _]| after(rounding::add(before(a), before(b)))),
         "sub" => Box::new(move |[a, b, _]| after(rounding::add(before(a), -before(b)))),
         "mul" => Box::new(move |[a, b, _]| after(before(a) * before(b))),
-        "fma" => Box::new(move |[a, b, c]| after(rounding::fma(before(a), before(b), before(c)))),
+        "fma" => Box::new(move |[a, b, c]| {
+            after(rounding::fma(
+                before(a),
+                before(b),
+                before(c),
+                Rounding::Nearest,
+            ))
+        }),
         "min" | "max" => {
             let less = line.name == "min";
             Box::new(move |[a, b, _]| {
@@ -149,6 +161,49 @@ fn pair<T: Half>(line: &mut Line) -> Result<Action> {
         let out = std::array::from_fn(|lane| {
             let f = |at| f([half(a[lane], at), half(b[lane], at), half(c[lane], at)]).bits() as u32;
             f(0) | f(1) << 16
+        });
+        u32::set(registers, d, out, mask);
+    }))
+}
+
+/// Comparisons of pairs: `setp` gives two predicates, `set` a pair of ones or of masks.
+fn compare<T: Half + PartialOrd>(line: &mut Line) -> Result<Action> {
+    let types = line.types();
+    let Some(name) = line.take_one(&COMPARISONS) else {
+        return line.unknown();
+    };
+    let holds = relation::<T>(name).expect("a comparison that is known");
+    let half = |word: u32, at: u32| T::from_bits(u64::from(word >> (16 * at) & 0xffff));
+    line.finish(3..=3)?;
+    let (a, b) = (line.source::<u32>(1)?, line.source::<u32>(2)?);
+    let test = move |a: u32, b: u32, at: u32| holds(half(a, at), half(b, at));
+    if line.name == "setp" {
+        let (Operand::Pair(p, q), [_]) = (line.operand(0)?, &types[..]) else {
+            return line.unknown();
+        };
+        let (p, q) = (
+            line.dest_of(p, Bank::Predicate, 1)?,
+            line.dest_of(q, Bank::Predicate, 1)?,
+        );
+        return Ok(compute(move |registers, mask| {
+            let (a, b) = (u32::get(registers, a), u32::get(registers, b));
+            for (at, slot) in [(0, p), (1, q)] {
+                let out = std::array::from_fn(|lane| test(a[lane], b[lane], at));
+                bool::set(registers, slot, out, mask);
+            }
+        }));
+    }
+    let one = match types[..] {
+        [Type::U(32) | Type::S(32), _] => 0xffff,
+        [result, ty] if result == ty => T::round(1.0).bits() as u32,
+        _ => return line.unknown(),
+    };
+    let d = line.dest::<u32>(0)?;
+    Ok(compute(move |registers, mask| {
+        let (a, b) = (u32::get(registers, a), u32::get(registers, b));
+        let out = std::array::from_fn(|lane| {
+            let half = |at| if test(a[lane], b[lane], at) { one } else { 0 };
+            half(0) | half(1) << 16
         });
         u32::set(registers, d, out, mask);
     }))

@@ -145,9 +145,15 @@ pub(crate) fn add(a: f64, b: f64) -> f64 {
     odd(sum, sum_residual(a, b, sum))
 }
 
-/// `a * b + c`, rounded to odd, for factors whose product is exact (f32 and narrower).
-pub(crate) fn fma(a: f64, b: f64, c: f64) -> f64 {
-    add(a * b, c)
+/// `a * b + c`, rounded to odd, for factors whose product is exact (f32 and narrower); its zero is that of `rounding`.
+pub(crate) fn fma(a: f64, b: f64, c: f64, rounding: Rounding) -> f64 {
+    let product = a * b;
+    let sum = add(product, c);
+    if sum == 0.0 {
+        let signs = (product.is_sign_negative(), c.is_sign_negative());
+        return zero(signs.0, signs.1, c == 0.0, rounding);
+    }
+    sum
 }
 
 /// `a / b`, rounded to odd.
@@ -163,71 +169,129 @@ pub(crate) fn sqrt(a: f64) -> f64 {
     odd(root, (-root).mul_add(root, a))
 }
 
-/// `nearest`, moved to the neighbour that `rounding` asks for; the exact value lies `residual`'s sign away.
-fn directed(nearest: f64, residual: f64, rounding: Rounding) -> f64 {
-    if residual == 0.0 || !nearest.is_finite() || residual.is_nan() {
-        return nearest;
-    }
-    let down = match rounding {
-        Rounding::Nearest | Rounding::Away => return nearest,
-        Rounding::Down => true,
-        Rounding::Up => false,
-        Rounding::Zero => nearest > 0.0,
+/// The sum of zeros, or what cancels to zero, in one rounding mode: only rounding down gives -0.
+pub(crate) fn zero(a_negative: bool, b_negative: bool, zeros: bool, rounding: Rounding) -> f64 {
+    let negative = if zeros && a_negative == b_negative {
+        a_negative
+    } else {
+        rounding == Rounding::Down
     };
-    match (down, residual < 0.0) {
-        (true, true) => nearest.next_down(),
-        (false, false) => nearest.next_up(),
-        _ => nearest,
-    }
+    if negative { -0.0 } else { 0.0 }
 }
 
-/// f64 operations in every rounding mode; exact but for overflow and for results near the smallest normal number.
+/// f64 operations in every rounding mode.
 pub(crate) mod f64s {
-    use super::{Rounding, directed, sum_residual};
+    use super::{Rounding, sum_residual, zero};
 
-    pub(crate) fn add(a: f64, b: f64, rounding: Rounding) -> f64 {
-        let sum = a + b;
-        if sum == 0.0
-            && rounding == Rounding::Down
-            && (a != 0.0 || a.is_sign_negative() != b.is_sign_negative())
-        {
-            return -0.0;
+    /// `nearest`, moved to the neighbour that `rounding` asks for; the exact value is finite and lies `residual`'s
+    /// sign away.
+    fn directed(nearest: f64, residual: f64, rounding: Rounding) -> f64 {
+        let down = match rounding {
+            Rounding::Nearest | Rounding::Away => return nearest,
+            Rounding::Down => true,
+            Rounding::Up => false,
+            Rounding::Zero => nearest > 0.0 || (nearest == 0.0 && residual > 0.0),
+        };
+        if nearest.is_infinite() {
+            return match (nearest > 0.0, down) {
+                (true, true) => f64::MAX,
+                (false, false) => f64::MIN,
+                _ => nearest,
+            };
         }
-        directed(sum, sum_residual(a, b, sum), rounding)
+        match (down, residual < 0.0, residual > 0.0) {
+            (true, true, _) => nearest.next_down(),
+            (false, _, true) => nearest.next_up(),
+            _ => nearest,
+        }
     }
 
-    pub(crate) fn mul(a: f64, b: f64, rounding: Rounding) -> f64 {
-        let product = a * b;
-        directed(product, a.mul_add(b, -product), rounding)
+    /// Mantissa from 1 to 2 (or 0), and exponent, of a finite number.
+    fn parts(x: f64) -> (f64, i32) {
+        if x == 0.0 {
+            return (x, -3000);
+        }
+        let (x, less) = if x.is_subnormal() {
+            (x * 2f64.powi(64), 64)
+        } else {
+            (x, 0)
+        };
+        let exponent = (x.to_bits() >> 52 & 0x7ff) as i32 - 1023;
+        let mantissa = f64::from_bits((x.to_bits() & !(0x7ff << 52)) | 1023 << 52);
+        (mantissa, exponent - less)
     }
 
-    pub(crate) fn fma(a: f64, b: f64, c: f64, rounding: Rounding) -> f64 {
-        let nearest = a.mul_add(b, c);
-        if rounding == Rounding::Nearest {
-            return nearest;
-        }
-        // Boldo and Muller, "Exact and approximated error of the FMA"
+    /// `x * 2^power` for a mantissa; far below 1 only its sign is kept.
+    fn scaled(x: f64, power: i32) -> f64 {
+        x * 2f64.powi(power.max(-400))
+    }
+
+    /// The sign of `a * b + c - d`, for finite numbers of any size, where `d` is that rounded, or zero. (Boldo and Muller,
+    /// "Exact and approximated error of the FMA", on numbers brought near 1.)
+    fn residual(a: f64, b: f64, c: f64, d: f64) -> f64 {
+        let ((a, ea), (b, eb)) = (parts(a), parts(b));
+        let ((c, ec), (d, ed)) = (parts(c), parts(d));
+        let top = (ea + eb).max(ec);
+        let (a, c) = (scaled(a, ea + eb - top), scaled(c, ec - top));
+        // what is rounded to a number far too large was too small to be one
+        let d = scaled(d, (ed - top).min(900));
         let (high, low) = (a * b, a.mul_add(b, -(a * b)));
         let sum = c + low;
         let alpha = sum_residual(c, low, sum);
         let total = high + sum;
         let beta = sum_residual(high, sum, total);
-        let gamma = (total - nearest) + beta;
-        directed(nearest, gamma + alpha, rounding)
+        ((total - d) + beta) + alpha
+    }
+
+    pub(crate) fn add(a: f64, b: f64, rounding: Rounding) -> f64 {
+        fma(a, 1.0, b, rounding)
+    }
+
+    pub(crate) fn mul(a: f64, b: f64, rounding: Rounding) -> f64 {
+        let product = a * b;
+        if rounding == Rounding::Nearest || !a.is_finite() || !b.is_finite() || a == 0.0 || b == 0.0
+        {
+            return product;
+        }
+        let moved = directed(product, residual(a, b, 0.0, product), rounding);
+        moved.copysign(product)
+    }
+
+    pub(crate) fn fma(a: f64, b: f64, c: f64, rounding: Rounding) -> f64 {
+        let nearest = a.mul_add(b, c);
+        if rounding == Rounding::Nearest || ![a, b, c].iter().all(|x| x.is_finite()) {
+            return nearest;
+        }
+        let residual = residual(a, b, c, nearest);
+        let negative = a.is_sign_negative() != b.is_sign_negative();
+        if nearest == 0.0 && residual == 0.0 {
+            let zeros = c == 0.0;
+            return zero(negative, c.is_sign_negative(), zeros, rounding);
+        }
+        let exact = if nearest == 0.0 { residual } else { nearest };
+        directed(nearest, residual, rounding).copysign(exact)
     }
 
     pub(crate) fn div(a: f64, b: f64, rounding: Rounding) -> f64 {
         let quotient = a / b;
-        let residual = (-quotient).mul_add(b, a);
-        directed(
-            quotient,
-            if b < 0.0 { -residual } else { residual },
-            rounding,
-        )
+        if rounding == Rounding::Nearest || !a.is_finite() || !b.is_finite() || a == 0.0 || b == 0.0
+        {
+            return quotient;
+        }
+        let residual = if quotient.is_finite() {
+            let residual = residual(-quotient, b, a, 0.0);
+            if b < 0.0 { -residual } else { residual }
+        } else {
+            0.0
+        };
+        directed(quotient, residual, rounding).copysign(quotient)
     }
 
     pub(crate) fn sqrt(a: f64, rounding: Rounding) -> f64 {
         let root = a.sqrt();
-        directed(root, (-root).mul_add(root, a), rounding)
+        if rounding == Rounding::Nearest || !root.is_finite() || a == 0.0 {
+            return root;
+        }
+        directed(root, residual(-root, root, a, 0.0), rounding)
     }
 }

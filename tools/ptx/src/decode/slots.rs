@@ -18,6 +18,8 @@ pub(super) struct Mention {
     register: (Bank, usize),
     /// The value before may matter; otherwise a new one takes its place.
     reads: bool,
+    /// By an instruction that goes on when others have followed: the register shares its slot with none.
+    alone: bool,
 }
 
 /// Slots of numbered registers.
@@ -123,7 +125,7 @@ pub(super) fn mentions(
     mentions: &mut Vec<Mention>,
 ) {
     let stem = instruction.opcode.split('.').next().unwrap_or_default();
-    let writer = WRITERS.contains(&stem);
+    let (writer, alone) = (WRITERS.contains(&stem), stem == "wgmma");
     let first = mentions.len();
     let mut add = |name: &str, reads: bool| {
         let Some(register) = register(name).filter(|r| r.slot >= NUMBERED) else {
@@ -137,6 +139,7 @@ pub(super) fn mentions(
                 at,
                 register,
                 reads,
+                alone,
             }),
         }
     };
@@ -248,6 +251,10 @@ fn lives(
     };
     for mention in mentions {
         extend(mention.register, mention.at);
+        if mention.alone {
+            extend(mention.register, from);
+            extend(mention.register, from + blocks.end(count - 1) - 1);
+        }
     }
     for (register, i) in &index {
         let is_alive = |block: usize| alive[block][i / 64] >> (i % 64) & 1 == 1;

@@ -15,8 +15,8 @@ pub(super) enum Symbol {
     Local(u64),
     /// Offset in the arguments of the kernel.
     Param(u64),
-    /// A parameter of a device function, or of a call: offset in local memory.
-    CallParam(u64),
+    /// A parameter of a device function, or of a call: offset in local memory, and bytes.
+    CallParam(u64, u64),
     /// Index of a variable of the module in global or constant memory.
     Variable(usize),
 }
@@ -144,11 +144,10 @@ pub(super) fn special(name: &str) -> Option<(Bank, Special)> {
             "%ntid" => Special::Ntid(axis),
             "%ctaid" => Special::Ctaid(axis),
             "%nctaid" => Special::Nctaid(axis),
-            "%cluster_ctaid" => Special::Zero,
-            "%cluster_nctaid" => Special::One,
-            // without clusters a cluster is a block
-            "%clusterid" => Special::Ctaid(axis),
-            "%nclusterid" => Special::Nctaid(axis),
+            "%cluster_ctaid" => Special::BlockInCluster(axis),
+            "%cluster_nctaid" => Special::BlocksInCluster(axis),
+            "%clusterid" => Special::ClusterId(axis),
+            "%nclusterid" => Special::Clusters(axis),
             _ => return None,
         };
         return Some((Bank::Word, special));
@@ -164,8 +163,10 @@ pub(super) fn special(name: &str) -> Option<(Bank, Special)> {
         "%lanemask_gt" => Special::LaneMask(LaneMask::Gt),
         "%dynamic_smem_size" => Special::DynamicShared,
         "%total_smem_size" => Special::TotalShared,
-        "%smid" | "%cluster_ctarank" => Special::Zero,
-        "%nsmid" | "%cluster_nctarank" => Special::One,
+        "%smid" => Special::Zero,
+        "%nsmid" => Special::One,
+        "%cluster_ctarank" => Special::ClusterRank,
+        "%cluster_nctarank" => Special::ClusterSize,
         "%gridid" => return Some((Bank::Double, Special::Zero)),
         _ => return None,
     };

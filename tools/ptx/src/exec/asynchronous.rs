@@ -1,17 +1,17 @@
-//! Copies that complete later, their groups, and barriers in memory.
+//! Copies of a few bytes that complete later, and their groups.
 //!
 //! A copy writes when it is waited for (late) or at once (early); in both cases its bytes count as in flight until
 //! then.
 
-use super::block::{Env, Place, early};
+use super::block::{Env, early};
 use super::memory::{fault, global_outcome, note};
 use super::registers::{LANES, Row, lanes};
 use super::rows::{addresses, count, extent, shared_places};
 use super::shared::{Site, Write};
-use super::warp::{Next, Warp};
+use super::warp::Warp;
 use crate::device::Allocation;
 use crate::finding::Kind;
-use crate::program::{Address, AsyncCopy, MbarrierOp, resolve};
+use crate::program::AsyncCopy;
 use crate::types::Space;
 use crate::wide::wide;
 
@@ -29,19 +29,6 @@ pub(super) struct PendingCopy {
     global: Row<u64>,
     /// Bytes that are read; the rest is zero.
     reads: Row<u32>,
-}
-
-/// Barrier in shared memory.
-#[derive(Default)]
-pub(super) struct Mbarrier {
-    expected: i64,
-    pending: i64,
-    phase: u64,
-    /// Clocks of those that arrived in this phase, and in the one before.
-    clocks: Vec<u32>,
-    released: Vec<u32>,
-    /// Arrivals that follow copies.
-    after: Vec<(Site, Vec<PendingCopy>)>,
 }
 
 pub(super) fn copy(warp: &mut Warp, env: &mut Env, copy: &AsyncCopy, pc: usize, mask: u32) {
@@ -254,7 +241,7 @@ fn check_source(
 }
 
 /// The bytes are there from now on.
-fn complete(env: &mut Env, copy: &PendingCopy) {
+pub(super) fn complete(env: &mut Env, copy: &PendingCopy) {
     if !early(env) {
         transfer(env, copy, copy.mask);
     }
@@ -298,7 +285,7 @@ pub(super) fn wait(warp: &mut Warp, env: &mut Env, groups: Option<u32>, mask: u3
 }
 
 /// Takes out what lanes of `mask` copy in groups up to `last`.
-fn take(copies: &mut Vec<PendingCopy>, mask: u32, last: &Row<u32>) -> Vec<PendingCopy> {
+pub(super) fn take(copies: &mut Vec<PendingCopy>, mask: u32, last: &Row<u32>) -> Vec<PendingCopy> {
     let mut taken = vec![];
     for copy in copies.iter_mut() {
         let mut due = 0;
@@ -323,170 +310,5 @@ pub(super) fn finish(warp: &mut Warp, env: &mut Env, mask: u32) {
     if !warp.copies.is_empty() {
         wait(warp, env, None, mask);
     }
-}
-
-impl Mbarrier {
-    /// Counts arrivals; true if there were more than the phase expects.
-    fn arrive(&mut self, count: i64) -> bool {
-        self.pending -= count;
-        let beyond = self.pending < 0;
-        if self.pending <= 0 {
-            self.phase += 1;
-            self.pending = self.expected;
-            self.released = std::mem::take(&mut self.clocks);
-        }
-        beyond
-    }
-
-    fn done(&self, phase: u64, parity: bool) -> bool {
-        if parity {
-            self.phase & 1 != phase & 1
-        } else {
-            self.phase != phase
-        }
-    }
-}
-
-const NOT_INITIALISED: &str = "the barrier in memory was not initialised";
-const BEYOND: &str = "more arrivals than the barrier expects";
-
-pub(super) fn mbarrier(
-    warp: &mut Warp,
-    env: &mut Env,
-    address: &Address,
-    shared: bool,
-    op: &MbarrierOp,
-    pc: usize,
-    mask: u32,
-) -> Next {
-    let addresses = addresses(&warp.registers, address);
-    let space = if shared {
-        Space::Shared
-    } else {
-        Space::Generic
-    };
-    let mut failed = false;
-    for lane in lanes(mask) {
-        let site = warp.site(pc, lane);
-        let (found, at) = resolve(space, addresses[lane]);
-        if found != Space::Shared || !env.shared.holds(at, 8) {
-            fault(env, site, found, at, 8, Kind::OutOfBounds);
-            continue;
-        }
-        if at % 8 != 0 {
-            fault(env, site, found, at, 8, Kind::Misaligned);
-            continue;
-        }
-        if let MbarrierOp::Init { count } = op {
-            let count = i64::from(warp.registers.words[*count][lane]);
-            let barrier = Mbarrier {
-                expected: count,
-                pending: count,
-                ..Mbarrier::default()
-            };
-            env.mbarriers.insert(at, barrier);
-            continue;
-        }
-        if let MbarrierOp::Test {
-            dest,
-            phase,
-            parity,
-        } = op
-        {
-            let phase = if *parity {
-                u64::from(warp.registers.words[*phase][lane])
-            } else {
-                warp.registers.doubles[*phase][lane]
-            };
-            if env
-                .mbarriers
-                .get(&at)
-                .is_some_and(|barrier| !barrier.done(phase, *parity))
-            {
-                arrive_after_copies(env, at);
-            }
-            let done = match env.mbarriers.get(&at) {
-                Some(barrier) => {
-                    let done = barrier.done(phase, *parity);
-                    if done {
-                        env.shared.acquire(warp.index, &barrier.released);
-                        env.progress = true;
-                    }
-                    done
-                }
-                None => {
-                    env.report(
-                        Kind::Mbarrier,
-                        Place::at(site, Space::Shared, at),
-                        NOT_INITIALISED,
-                    );
-                    true
-                }
-            };
-            warp.registers
-                .set_predicate(*dest, if done { u32::MAX } else { 0 }, 1 << lane);
-            failed |= !done;
-            continue;
-        }
-        let Some(barrier) = env.mbarriers.get_mut(&at) else {
-            env.report(
-                Kind::Mbarrier,
-                Place::at(site, Space::Shared, at),
-                NOT_INITIALISED,
-            );
-            continue;
-        };
-        env.progress = true;
-        let mut beyond = false;
-        match op {
-            MbarrierOp::Arrive { count, token, drop } => {
-                let count = count.map_or(1, |slot| i64::from(warp.registers.words[slot][lane]));
-                if let Some(token) = token {
-                    warp.registers.doubles[*token][lane] = barrier.phase;
-                }
-                env.shared.release(warp.index, &mut barrier.clocks);
-                if *drop {
-                    barrier.expected -= count;
-                }
-                beyond = barrier.arrive(count);
-            }
-            MbarrierOp::ArriveAfterCopies { noinc } => {
-                if !noinc {
-                    barrier.pending += 1;
-                }
-                let copies = take(&mut warp.copies, 1 << lane, &[u32::MAX; LANES]);
-                barrier.after.push((site, copies));
-                if early(env) {
-                    arrive_after_copies(env, at);
-                }
-            }
-            _ => {
-                env.mbarriers.remove(&at);
-            }
-        }
-        if beyond {
-            env.report(Kind::Mbarrier, Place::at(site, Space::Shared, at), BEYOND);
-        }
-    }
-    if failed { Next::Yield } else { Next::Go }
-}
-
-/// Completes the copies that arrivals at a barrier wait for, and arrives.
-fn arrive_after_copies(env: &mut Env, at: u64) {
-    let Some(barrier) = env.mbarriers.get_mut(&at) else {
-        return;
-    };
-    for (site, copies) in std::mem::take(&mut barrier.after) {
-        for copy in &copies {
-            complete(env, copy);
-        }
-        let Some(barrier) = env.mbarriers.get_mut(&at) else {
-            return;
-        };
-        env.progress = true;
-        env.shared.release(site.warp, &mut barrier.clocks);
-        if barrier.arrive(1) {
-            env.report(Kind::Mbarrier, Place::at(site, Space::Shared, at), BEYOND);
-        }
-    }
+    super::departing::finish(warp, env, mask);
 }

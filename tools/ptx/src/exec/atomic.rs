@@ -13,8 +13,8 @@ use crate::program::{Atomic, AtomicOp, AtomicType, resolve};
 use crate::types::Space;
 
 pub(super) fn execute(warp: &mut Warp, env: &mut Env, atomic: &Atomic, pc: usize, mask: u32) {
-    let Atomic { access, op, ty, .. } = atomic;
-    let bytes = access.bytes;
+    let access = &atomic.access;
+    let bytes = access.bytes * access.count;
     let addresses = addresses(&warp.registers, &access.address);
     count(env, access.space, &addresses, mask, bytes, pc);
     if matches!(access.space, Space::Global | Space::Generic) {
@@ -23,12 +23,19 @@ pub(super) fn execute(warp: &mut Warp, env: &mut Env, atomic: &Atomic, pc: usize
     for lane in lanes(mask) {
         let site = warp.site(pc, lane);
         let (space, address) = resolve(access.space, addresses[lane]);
-        let value = read_lane(&warp.registers, atomic.value, lane);
-        let swap = atomic
-            .swap
-            .map_or(0, |swap| read_lane(&warp.registers, swap, lane));
-        let new = |old| update(*op, *ty, bytes, old, value, swap);
-        let old = if space == Space::Shared {
+        if space == Space::Shared {
+            if env.home(address).0 != env.cluster.rank {
+                super::cluster::access(
+                    env,
+                    site,
+                    address,
+                    access.bytes,
+                    access.count,
+                    |element, old| Some(next(warp, atomic, element, lane, old)),
+                );
+                continue;
+            }
+            let address = env.home(address).1;
             let Some(at) = shared_row(env, site, address, bytes) else {
                 continue;
             };
@@ -36,16 +43,17 @@ pub(super) fn execute(warp: &mut Warp, env: &mut Env, atomic: &Atomic, pc: usize
             note(env, site, address, hazard);
             let hazard = env.shared.write(site, at, bytes, Write::Strong);
             note(env, site, address, hazard);
-            let old = env.shared.load(at, bytes);
-            env.shared.store(at, bytes, new(old));
+            for element in 0..access.count {
+                let at = at + element * access.bytes;
+                let old = env.shared.load(at, access.bytes);
+                let new = next(warp, atomic, element, lane, old);
+                env.shared.store(at, access.bytes, new);
+            }
             env.progress = true;
-            old
         } else if space != Space::Global {
             fault(env, site, space, address, bytes, Kind::OutOfBounds);
-            continue;
         } else if address % bytes as u64 != 0 {
             fault(env, site, space, address, bytes, Kind::Misaligned);
-            continue;
         } else {
             let setting = env.setting;
             match setting.device.locate(&mut env.hint, address, bytes) {
@@ -58,24 +66,42 @@ pub(super) fn execute(warp: &mut Warp, env: &mut Env, atomic: &Atomic, pc: usize
                         }
                     }
                     // blocks with atomics run one after another
-                    let old = allocation.load(at, bytes);
-                    allocation.store(at, bytes, new(old));
-                    old
+                    for element in 0..access.count {
+                        let at = at + element * access.bytes;
+                        let old = allocation.load(at, access.bytes);
+                        let new = next(warp, atomic, element, lane, old);
+                        allocation.store(at, access.bytes, new);
+                    }
                 }
-                Err(kind) => {
-                    fault(env, site, space, address, bytes, kind);
-                    continue;
-                }
+                Err(kind) => fault(env, site, space, address, bytes, kind),
             }
-        };
-        if let Some(dest) = atomic.dest {
-            write_lane(&mut warp.registers, dest, lane, old);
         }
     }
 }
 
+/// Gives a lane the old value of an element, and returns the new one.
+fn next(warp: &mut Warp, atomic: &Atomic, element: usize, lane: usize, old: u64) -> u64 {
+    let Atomic { access, op, ty, .. } = atomic;
+    let registers = &mut warp.registers;
+    let value = read_lane(registers, atomic.values[element], lane);
+    let swap = atomic
+        .swap
+        .map_or(0, |swap| read_lane(registers, swap, lane));
+    if let Some(Some(dest)) = atomic.dest.get(element) {
+        write_lane(registers, *dest, lane, old);
+    }
+    update(*op, *ty, access.bytes, old, value, swap)
+}
+
 /// What an atomic stores.
-fn update(op: AtomicOp, ty: AtomicType, bytes: usize, old: u64, value: u64, swap: u64) -> u64 {
+pub(super) fn update(
+    op: AtomicOp,
+    ty: AtomicType,
+    bytes: usize,
+    old: u64,
+    value: u64,
+    swap: u64,
+) -> u64 {
     let keep = u64::MAX >> (64 - 8 * bytes);
     let (old, value, swap) = (old & keep, value & keep, swap & keep);
     let signed = |v: u64| crate::decode::sign_extend(v, 8 * bytes as u8) as i64;
@@ -83,6 +109,9 @@ fn update(op: AtomicOp, ty: AtomicType, bytes: usize, old: u64, value: u64, swap
         AtomicOp::Add => add(ty, old, value),
         AtomicOp::Min if ty == AtomicType::Signed => signed(old).min(signed(value)) as u64,
         AtomicOp::Max if ty == AtomicType::Signed => signed(old).max(signed(value)) as u64,
+        AtomicOp::Min | AtomicOp::Max if !matches!(ty, AtomicType::Unsigned) => {
+            extreme(ty, old, value, op == AtomicOp::Min)
+        }
         AtomicOp::Min => old.min(value),
         AtomicOp::Max => old.max(value),
         AtomicOp::Inc => {
@@ -130,5 +159,24 @@ fn add(ty: AtomicType, old: u64, value: u64) -> u64 {
         AtomicType::BF16 => bf16(old, value),
         AtomicType::F16x2 => f16(old, value) | f16(old >> 16, value >> 16) << 16,
         AtomicType::BF16x2 => bf16(old, value) | bf16(old >> 16, value >> 16) << 16,
+    }
+}
+
+/// The smaller or larger half, or halves; the other one if one is not a number.
+fn extreme(ty: AtomicType, old: u64, value: u64, less: bool) -> u64 {
+    let pick = |a: f32, b: f32| if less { a.min(b) } else { a.max(b) };
+    let f16 = |a: u64, b: u64| {
+        let [a, b] = [a, b].map(|v| f16::from_bits(v as u16).to_f32());
+        u64::from(f16::from_f32(pick(a, b)).to_bits())
+    };
+    let bf16 = |a: u64, b: u64| {
+        let [a, b] = [a, b].map(|v| bf16::from_bits(v as u16).to_f32());
+        u64::from(bf16::from_f32(pick(a, b)).to_bits())
+    };
+    match ty {
+        AtomicType::F16 => f16(old, value),
+        AtomicType::BF16 => bf16(old, value),
+        AtomicType::F16x2 => f16(old, value) | f16(old >> 16, value >> 16) << 16,
+        _ => bf16(old, value) | bf16(old >> 16, value >> 16) << 16,
     }
 }

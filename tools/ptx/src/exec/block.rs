@@ -1,17 +1,19 @@
-//! A block: its warps take turns until all are done or none can go on.
+//! A block, or the blocks of a cluster: their warps take turns until all are done or none can go on.
 
 use std::collections::HashMap;
 
-use super::asynchronous::Mbarrier;
 use super::barrier::NamedBarrier;
+use super::cluster::{self, Cluster, Seat};
 use super::launch::{Asynchrony, Order, Setting};
+use super::mbarrier::Mbarrier;
 use super::registers::{ALL, LANES, Registers};
 use super::shared::{Hazard, Other, Shared, Site};
 use super::warp::{Status, Warp};
 use crate::counters::Work;
 use crate::exec::registers::Bank;
 use crate::finding::{Finding, Kind, Party, Severity, SourceLine};
-use crate::program::{Fill, LaneMask, SHARED_START, Special};
+use crate::hopper::Hopper;
+use crate::program::{Action, Fill, LaneMask, SHARED_START, Special};
 use crate::shadow::Toucher;
 use crate::types::Space;
 use crate::wide::wide;
@@ -28,6 +30,8 @@ pub(super) struct Env<'l> {
     pub barriers: Vec<NamedBarrier>,
     /// Barriers in shared memory, by address.
     pub mbarriers: HashMap<u64, Mbarrier>,
+    /// The blocks that run together with this one.
+    pub cluster: Cluster,
     /// Whether something happened that a waiting warp may wait for.
     pub progress: bool,
     /// How often each instruction was issued, and its active lanes.
@@ -35,6 +39,8 @@ pub(super) struct Env<'l> {
     /// Other work by instruction.
     pub work: Vec<Work>,
     pub findings: Findings,
+    /// What the block has printed.
+    pub printed: String,
     /// Orders blocks that run one after another.
     pub order: Option<&'l mut Order>,
     /// Allocation that was found last.
@@ -141,90 +147,131 @@ impl Env<'_> {
                 "an asynchronous copy to these bytes has not been waited for",
                 Some(party(other)),
             ),
+            Hazard::Busy(other) => (
+                Kind::InFlight,
+                "an asynchronous read of these bytes has not been waited for",
+                Some(party(other)),
+            ),
+            Hazard::Unfenced(other) => (
+                Kind::MissingFence,
+                "no fence.proxy.async lies between these bytes being written and this asynchronous access",
+                Some(party(other)),
+            ),
         };
         self.report_with(kind, place, message, other);
     }
 }
 
-/// Runs one block and returns its work and findings.
+/// Runs the blocks of one cluster and returns their work, their findings and what they printed. Without clusters, a block is one.
 pub(super) fn run<'l>(
     setting: &'l Setting<'l>,
     number: u64,
     order: Option<&'l mut Order>,
-) -> (Vec<Work>, Findings) {
-    let [gx, gy, _] = setting.launch.grid.map(u64::from);
-    let block = [number % gx, number / gx % gy, number / (gx * gy)].map(|c| c as u32);
+) -> (Vec<Work>, Findings, String) {
     let program = setting.program;
+    let shape = setting.launch.cluster;
     let threads: u32 = setting.launch.block.iter().product();
     let count = threads.div_ceil(32) as usize;
-    let end = program.shared_end + u64::from(setting.launch.dynamic_shared);
+    let end = (program.shared_end + u64::from(setting.launch.dynamic_shared)) as usize;
     let granule = if setting.options.checks {
-        program.granule
+        program.granule as usize
     } else {
         0
     };
+    let blocks: Vec<[u32; 3]> = (0..shape.iter().product())
+        .map(|rank| setting.member(number, rank))
+        .collect();
+    let seat = |block: &[u32; 3]| {
+        let number = setting.number(*block);
+        Seat {
+            block: *block,
+            number,
+            toucher: Toucher::new(setting.tag, number),
+            shared: Shared::new(SHARED_START as usize, end, granule, count),
+            barriers: (0..16).map(|_| NamedBarrier::default()).collect(),
+            mbarriers: HashMap::new(),
+            done: false,
+        }
+    };
     let mut env = Env {
         setting,
-        block,
-        toucher: Toucher::new(setting.tag, number),
-        number,
-        shared: Shared::new(SHARED_START as usize, end as usize, granule as usize, count),
-        barriers: (0..16).map(|_| NamedBarrier::default()).collect(),
+        block: [0; 3],
+        toucher: Toucher::new(setting.tag, 0),
+        number: 0,
+        shared: Shared::new(0, 0, 0, 0),
+        barriers: vec![],
         mbarriers: HashMap::new(),
+        cluster: Cluster::new(blocks.iter().map(seat).collect()),
         progress: false,
         issues: vec![(0, 0); program.code.len()],
         work: vec![Work::default(); program.code.len()],
         findings: Findings::default(),
+        printed: String::new(),
         order,
         hint: 0,
         stop: false,
     };
-    let mut warps: Vec<Warp> = (0..count)
-        .map(|warp| {
+    env.swap(0);
+    let warps = |(rank, block): (usize, &[u32; 3])| -> Vec<Warp> {
+        let warp = |warp| {
             let left = threads - 32 * warp as u32;
             let mask = if left >= 32 { ALL } else { (1 << left) - 1 };
-            let registers = registers(setting, block, warp, count);
+            let registers = registers(setting, *block, rank as u32, warp, count);
             Warp::new(warp, mask, registers, program.local_bytes as usize)
-        })
-        .collect();
+        };
+        (0..count).map(warp).collect()
+    };
+    let mut warps: Vec<Vec<Warp>> = blocks.iter().enumerate().map(warps).collect();
     wide(
         #[inline(always)]
         || schedule(&mut env, &mut warps),
     );
+    super::warpgroup::misused_registers(&mut env);
     for (work, (instructions, lanes)) in env.work.iter_mut().zip(&env.issues) {
         (work.instructions, work.lanes) = (*instructions, *lanes);
     }
-    (env.work, env.findings)
+    (env.work, env.findings, env.printed)
 }
 
 /// Turns without progress after which the warps that are left are stuck.
 const PATIENCE: u32 = 64;
 
 #[inline(always)]
-fn schedule(env: &mut Env, warps: &mut [Warp]) {
+fn schedule(env: &mut Env, blocks: &mut [Vec<Warp>]) {
+    let code = &env.setting.program.code;
+    let at_cluster = |warp: &Warp| matches!(&code[warp.waits_at()].action, Action::Hopper(hopper) if matches!(**hopper, Hopper::ClusterWait));
     let mut idle = 0;
     loop {
         env.progress = false;
-        for warp in warps.iter_mut() {
-            if warp.status == Status::Running {
-                warp.run(env);
-                if warp.status == Status::Done {
-                    env.progress = true;
-                }
-                if env.stop {
-                    return;
+        for (rank, warps) in blocks.iter_mut().enumerate() {
+            env.switch(rank);
+            for warp in warps.iter_mut() {
+                if warp.status == Status::Running {
+                    warp.run(env);
+                    if warp.status == Status::Done {
+                        env.progress = true;
+                    }
+                    if env.stop {
+                        return;
+                    }
                 }
             }
+            env.cluster.seats[rank].done = warps.iter().all(|warp| warp.status == Status::Done);
+            super::barrier::settle(env, warps);
         }
-        if warps.iter().all(|warp| warp.status == Status::Done) {
+        let mut all = blocks.iter().flatten();
+        if all.all(|warp| warp.status == Status::Done) {
             return;
         }
-        super::barrier::settle(env, warps);
+        cluster::settle(env, blocks, at_cluster);
         idle = if env.progress { 0 } else { idle + 1 };
-        let waiting = warps.iter().all(|w| w.status != Status::Running);
+        let waiting = blocks.iter().flatten().all(|w| w.status != Status::Running);
         if env.stop || (waiting && !env.progress) || idle > PATIENCE {
             if !env.stop {
-                deadlock(env, warps);
+                for (rank, warps) in blocks.iter().enumerate() {
+                    env.switch(rank);
+                    deadlock(env, warps);
+                }
             }
             return;
         }
@@ -238,15 +285,29 @@ fn deadlock(env: &mut Env, warps: &[Warp]) {
         .count();
     for warp in warps.iter().filter(|warp| warp.status != Status::Done) {
         let place = Place::new(warp.waits_at(), warp.index);
+        let barrier = env
+            .mbarriers
+            .iter()
+            .filter(|(_, barrier)| barrier.waits(warp.index))
+            .min_by_key(|(at, _)| **at);
+        let barrier = barrier.map_or(String::new(), |(at, barrier)| {
+            format!("the barrier at {at:#x} {barrier}; ")
+        });
         let message = format!(
-            "the warp waits here for ever; {done} of {} warps of the block are done",
+            "the warp waits here for ever; {barrier}{done} of {} warps of the block are done",
             warps.len()
         );
         env.report(Kind::Deadlock, place, &message);
     }
 }
 
-fn registers(setting: &Setting, block: [u32; 3], warp: usize, warps: usize) -> Registers {
+fn registers(
+    setting: &Setting,
+    block: [u32; 3],
+    rank: u32,
+    warp: usize,
+    warps: usize,
+) -> Registers {
     let program = setting.program;
     // what nobody writes reads as NaN
     let mut registers = Registers {
@@ -261,7 +322,7 @@ fn registers(setting: &Setting, block: [u32; 3], warp: usize, warps: usize) -> R
                 [setting.variables[index].wrapping_add(offset as u64); LANES]
             }
             Fill::Special(special) => std::array::from_fn(|lane| {
-                u64::from(value(special, setting, block, warp, warps, lane))
+                u64::from(value(special, setting, block, rank, warp, warps, lane))
             }),
         };
         match bank {
@@ -277,10 +338,12 @@ fn value(
     special: Special,
     setting: &Setting,
     block: [u32; 3],
+    rank: u32,
     warp: usize,
     warps: usize,
     lane: usize,
 ) -> u32 {
+    let shape = setting.launch.cluster;
     let size = setting.launch.block;
     let thread = (32 * warp + lane) as u32;
     let static_shared = (setting.program.shared_end - SHARED_START) as u32;
@@ -302,6 +365,12 @@ fn value(
         Special::LaneMask(LaneMask::Gt) => !below & !(1 << lane),
         Special::DynamicShared => setting.launch.dynamic_shared,
         Special::TotalShared => static_shared + setting.launch.dynamic_shared,
+        Special::ClusterId(axis) => block[axis as usize] / shape[axis as usize],
+        Special::Clusters(axis) => setting.launch.grid[axis as usize] / shape[axis as usize],
+        Special::BlockInCluster(axis) => block[axis as usize] % shape[axis as usize],
+        Special::BlocksInCluster(axis) => shape[axis as usize],
+        Special::ClusterRank => rank,
+        Special::ClusterSize => shape.iter().product(),
         Special::Zero => 0,
         Special::One => 1,
     }

@@ -28,6 +28,8 @@ pub struct Launch {
     pub block: [u32; 3],
     /// Bytes of dynamic shared memory.
     pub dynamic_shared: u32,
+    /// Blocks per cluster in x, y and z, of which the grid is a multiple; at most 16 together. One is none.
+    pub cluster: [u32; 3],
 }
 
 impl Launch {
@@ -37,6 +39,7 @@ impl Launch {
             grid: [blocks, 1, 1],
             block: [threads, 1, 1],
             dynamic_shared: 0,
+            cluster: [1; 3],
         }
     }
 }
@@ -107,6 +110,8 @@ pub struct Report {
     pub findings: Vec<Finding>,
     /// What was done.
     pub counters: Counters,
+    /// What `printf` wrote, block after block.
+    pub printed: String,
 }
 
 impl Report {
@@ -147,6 +152,27 @@ impl Setting<'_> {
         let [x, y, _] = self.launch.grid.map(u64::from);
         [block % x, block / x % y, block / (x * y)].map(|c| c as u32)
     }
+
+    /// Number of a block.
+    pub fn number(&self, block: [u32; 3]) -> u64 {
+        let [x, y, _] = self.launch.grid.map(u64::from);
+        let [i, j, k] = block.map(u64::from);
+        i + x * (j + y * k)
+    }
+
+    /// Coordinates of the block with a rank in a cluster.
+    pub fn member(&self, cluster: u64, rank: u32) -> [u32; 3] {
+        let Launch {
+            grid,
+            cluster: shape,
+            ..
+        } = self.launch;
+        let [x, y, _]: [u64; 3] = std::array::from_fn(|axis| u64::from(grid[axis] / shape[axis]));
+        let first = [cluster % x, cluster / x % y, cluster / (x * y)];
+        let [w, h, _] = shape;
+        let inside = [rank % w, rank / w % h, rank / (w * h)];
+        std::array::from_fn(|axis| first[axis] as u32 * shape[axis] + inside[axis])
+    }
 }
 
 /// Which blocks are ordered behind which, by the atomics and flags they use. It is taken for granted that such an
@@ -185,11 +211,12 @@ type Merged = BTreeMap<(usize, Kind), (u64, Finding)>;
 struct Outcome {
     work: Vec<Work>,
     findings: Merged,
+    printed: String,
     stopped: bool,
 }
 
 impl Outcome {
-    fn block(number: u64, work: Vec<Work>, findings: Findings) -> Self {
+    fn block(number: u64, (work, findings, printed): (Vec<Work>, Findings, String)) -> Self {
         let stops = |kind| {
             matches!(
                 kind,
@@ -202,12 +229,14 @@ impl Outcome {
         Outcome {
             work,
             findings: keyed.collect(),
+            printed,
             stopped,
         }
     }
 
     fn merge(mut self, other: Outcome) -> Self {
         self.stopped |= other.stopped;
+        self.printed.push_str(&other.printed);
         if self.work.is_empty() {
             self.work = other.work;
         } else {
@@ -275,6 +304,13 @@ fn run(setting: &Setting) -> Outcome {
         .iter()
         .map(|n| u64::from(*n))
         .product::<u64>();
+    let blocks = blocks
+        / setting
+            .launch
+            .cluster
+            .iter()
+            .map(|n| u64::from(*n))
+            .product::<u64>();
     let mut outcome = Outcome::default();
     let mut order = Order::default();
     let mut first = 0;
@@ -284,14 +320,11 @@ fn run(setting: &Setting) -> Outcome {
         if setting.program.ordered {
             for number in batch {
                 order.acquired = 0;
-                let (work, findings) = block::run(setting, number, Some(&mut order));
-                outcome = outcome.merge(Outcome::block(number, work, findings));
+                let block = block::run(setting, number, Some(&mut order));
+                outcome = outcome.merge(Outcome::block(number, block));
             }
         } else {
-            let one = |number| {
-                let (work, findings) = block::run(setting, number, None);
-                Outcome::block(number, work, findings)
-            };
+            let one = |number| Outcome::block(number, block::run(setting, number, None));
             let all = batch
                 .into_par_iter()
                 .map(one)
@@ -328,6 +361,7 @@ fn report(setting: &Setting, outcome: Outcome) -> Report {
             .map(|(_, finding)| finding)
             .collect(),
         counters,
+        printed: outcome.printed,
     }
 }
 
@@ -342,7 +376,22 @@ fn check(program: &Program, launch: &Launch) -> Result<()> {
         grid,
         block,
         dynamic_shared,
+        cluster,
     } = launch;
+    let size = cluster
+        .iter()
+        .fold(1u64, |all, n| all.saturating_mul(u64::from(*n)));
+    if !(1..=16).contains(&size) || (0..3).any(|axis| !grid[axis].is_multiple_of(cluster[axis])) {
+        return error(format!(
+            "clusters of {cluster:?} blocks in a grid of {grid:?}; each must divide the grid, and a cluster has 1 to 16"
+        ));
+    }
+    if program.cluster.is_some_and(|wanted| wanted != *cluster) {
+        return error(format!(
+            "clusters of {cluster:?} blocks; the kernel is compiled for {:?}",
+            program.cluster.unwrap_or_default()
+        ));
+    }
     let threads = block
         .iter()
         .fold(1u64, |all, n| all.saturating_mul(u64::from(*n)));

@@ -29,6 +29,8 @@ pub(super) fn multiply(warp: &mut Warp, env: &mut Env, mma: &Mma, pc: usize, mas
     env.work[pc].matrix_flops += 2 * 16 * 8 * mma.k as u64;
     if mma.result == Accumulator::S32 {
         multiply_whole(&mut warp.registers, mma);
+    } else if matches!(mma.a_type, Factor::E4M3 | Factor::E5M2) {
+        super::factors::multiply_eight(&mut warp.registers, mma);
     } else {
         super::product::multiply(&mut warp.registers, mma);
     }

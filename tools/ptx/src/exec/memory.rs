@@ -30,6 +30,14 @@ pub(super) fn execute(
         Action::Store { access, source } => store(warp, env, access, source, pc, mask),
         Action::Atomic(atomic) => super::atomic::execute(warp, env, atomic, pc, mask),
         Action::Barrier(barrier) => return super::barrier::arrive(warp, env, barrier, pc, mask),
+        Action::Print {
+            assertion: false,
+            arguments,
+            result,
+        } => super::print::print(warp, env, arguments, *result, mask),
+        Action::Print { arguments, .. } => {
+            super::print::assertion(warp, env, arguments, pc, mask);
+        }
         Action::Fence => {}
         Action::Clock(dest) => {
             let now = warp.issued;
@@ -61,8 +69,9 @@ pub(super) fn execute(
             shared,
             op,
         } => {
-            return super::asynchronous::mbarrier(warp, env, address, *shared, op, pc, mask);
+            return super::mbarrier::execute(warp, env, address, *shared, op, pc, mask);
         }
+        Action::Hopper(hopper) => return super::hopper::execute(warp, env, hopper, pc, mask),
         other => super::collective::execute(warp, env, other, pc, mask),
     }
     Next::Go
@@ -249,7 +258,10 @@ fn read(
         }
         Space::Shared => {
             if !env.shared.holds(address, all) {
-                fault(env, site, space, address, all, Kind::OutOfBounds);
+                super::cluster::access(env, site, address, bytes, count, |i, value| {
+                    out[i] = value;
+                    None
+                });
                 return;
             }
             let at = address as usize;
@@ -390,7 +402,9 @@ fn write(
         }
         Space::Shared => {
             if !env.shared.holds(address, all) {
-                fault(env, site, space, address, all, Kind::OutOfBounds);
+                super::cluster::access(env, site, address, bytes, count, |i, _| {
+                    Some(values[i] & keep)
+                });
                 return;
             }
             let at = address as usize;

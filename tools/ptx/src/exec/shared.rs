@@ -28,10 +28,14 @@ pub(crate) enum Hazard {
     SameValue(Other),
     Uninitialised,
     InFlight(Other),
+    /// An asynchronous read is not done yet.
+    Busy(Other),
+    /// An asynchronous access to what others wrote, without a fence between the proxies.
+    Unfenced(Other),
 }
 
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
-enum State {
+pub(super) enum State {
     #[default]
     Uninitialised,
     Written,
@@ -54,34 +58,39 @@ pub(crate) enum Write {
 }
 
 #[derive(Debug, Clone, Copy, Default)]
-struct Cell {
+pub(super) struct Cell {
     /// 0 before the first write.
-    write_clock: u32,
-    write_pc: u32,
-    write_issue: u32,
-    write_warp: u8,
-    write_lane: u8,
-    write_strong: bool,
-    state: State,
+    pub write_clock: u32,
+    pub write_pc: u32,
+    pub write_issue: u32,
+    pub write_warp: u8,
+    pub write_lane: u8,
+    pub write_strong: bool,
+    pub state: State,
+    /// Written by the asynchronous proxy.
+    pub copied: bool,
+    /// Asynchronous reads that are not done.
+    pub reading: u16,
     /// Warps that have read since the last write.
-    readers: u32,
+    pub readers: u32,
     /// The latest clock of any of them.
-    read_clock: u32,
-    read_pc: u32,
-    read_strong: bool,
+    pub read_clock: u32,
+    pub read_pc: u32,
+    pub read_strong: bool,
 }
 
 pub(crate) struct Shared {
     pub bytes: Vec<u8>,
     /// First address that is anybody's.
     start: usize,
-    cells: Vec<Cell>,
+    pub(super) cells: Vec<Cell>,
     granule: usize,
-    warps: usize,
-    /// Clock of the last read, by warp and cell.
-    reads: Vec<u32>,
-    /// `clocks[a][b]`: the time of b that a is ordered behind.
-    clocks: Vec<Vec<u32>>,
+    pub(super) warps: usize,
+    /// Clock of the last read, by cell and warp.
+    pub(super) reads: Vec<u32>,
+    /// `clocks[a][b]`: the time of b that a is ordered behind. The second half of a row: the time up to which a
+    /// fence has shown the writes of b to the asynchronous proxy.
+    pub(super) clocks: Vec<Vec<u32>>,
 }
 
 impl Shared {
@@ -92,7 +101,7 @@ impl Shared {
         } else {
             end.div_ceil(granule)
         };
-        let clock = |me: usize| (0..warps).map(|w| u32::from(w == me)).collect();
+        let clock = |me: usize| (0..2 * warps).map(|w| u32::from(w == me)).collect();
         Shared {
             bytes: vec![0xff; end],
             start,
@@ -113,7 +122,7 @@ impl Shared {
 
     /// Clocks of a warp, to give to those it releases.
     pub fn release(&mut self, warp: usize, into: &mut Vec<u32>) {
-        into.resize(self.warps, 0);
+        into.resize(2 * self.warps, 0);
         for (into, clock) in into.iter_mut().zip(&self.clocks[warp]) {
             *into = (*into).max(*clock);
         }
@@ -127,7 +136,7 @@ impl Shared {
         }
     }
 
-    fn cells(&self, address: usize, bytes: usize) -> std::ops::Range<usize> {
+    pub(super) fn cells(&self, address: usize, bytes: usize) -> std::ops::Range<usize> {
         if self.granule == 0 {
             return 0..0;
         }
@@ -143,7 +152,7 @@ impl Shared {
         bytes: usize,
         strong: bool,
     ) -> Option<Hazard> {
-        let (mut found, count) = (None, self.cells.len());
+        let mut found = None;
         for index in self.cells(address, bytes) {
             let cell = &mut self.cells[index];
             let clocks = &mut self.clocks[site.warp];
@@ -172,7 +181,7 @@ impl Shared {
             cell.read_clock = cell.read_clock.max(now);
             cell.read_pc = site.pc as u32;
             cell.read_strong = strong;
-            self.reads[site.warp * count + index] = now;
+            self.reads[index * self.warps + site.warp] = now;
         }
         found
     }
@@ -186,7 +195,7 @@ impl Shared {
         bytes: usize,
         how: Write,
     ) -> Option<Hazard> {
-        let (mut found, count) = (None, self.cells.len());
+        let mut found = None;
         for index in self.cells(address, bytes) {
             let cell = &mut self.cells[index];
             let clocks = &self.clocks[site.warp];
@@ -203,6 +212,12 @@ impl Shared {
                 };
                 if cell.state == State::InFlight {
                     found = Some(Hazard::InFlight(written(cell)));
+                } else if cell.reading > 0 {
+                    found = Some(Hazard::Busy(Other {
+                        warp: site.warp,
+                        lane: None,
+                        pc: cell.read_pc as usize,
+                    }));
                 } else if unordered && !(strong && cell.write_strong) {
                     found = Some(if how == (Write::Plain { same: true }) {
                         Hazard::SameValue(written(cell))
@@ -216,7 +231,7 @@ impl Shared {
                     while left != 0 {
                         let reader = left.trailing_zeros() as usize;
                         left &= left - 1;
-                        if self.reads[reader * count + index] > clocks[reader] {
+                        if self.reads[index * self.warps + reader] > clocks[reader] {
                             found = Some(Hazard::Race(Other {
                                 warp: reader,
                                 lane: None,
@@ -238,6 +253,8 @@ impl Shared {
                 } else {
                     State::Written
                 },
+                reading: cell.reading,
+                read_pc: if cell.reading > 0 { cell.read_pc } else { 0 },
                 ..Cell::default()
             };
         }
@@ -257,15 +274,14 @@ impl Shared {
         if self.granule == 0 {
             return true;
         }
-        let clocks = &self.clocks[site.warp];
+        let warps = self.warps;
+        let clocks = &self.clocks[site.warp][..warps];
         let (now, behind) = (clocks[site.warp], behind_all(clocks, site.warp));
-        let count = self.cells.len();
-        let reads = &mut self.reads[site.warp * count..][..count];
         let (shift, pieces) = (self.granule.trailing_zeros(), bytes / self.granule);
         for lane in lanes(mask) {
             let first = places[lane] as usize >> shift;
             let cells = self.cells[first..first + pieces].iter_mut();
-            for (cell, read) in cells.zip(&mut reads[first..first + pieces]) {
+            for (index, cell) in (first..).zip(cells) {
                 let writer = cell.write_warp as usize;
                 let ordered = cell.write_clock <= behind
                     || writer == site.warp
@@ -277,7 +293,7 @@ impl Shared {
                 cell.read_clock = cell.read_clock.max(now);
                 cell.read_pc = site.pc as u32;
                 cell.read_strong = false;
-                *read = now;
+                self.reads[index * warps + site.warp] = now;
             }
         }
         true
@@ -297,9 +313,9 @@ impl Shared {
         if self.granule == 0 {
             return mask;
         }
-        let clocks = &self.clocks[site.warp];
+        let warps = self.warps;
+        let clocks = &self.clocks[site.warp][..warps];
         let behind = behind_all(clocks, site.warp);
-        let count = self.cells.len();
         let (shift, pieces) = (self.granule.trailing_zeros(), bytes / self.granule);
         let mut new = Cell {
             write_clock: clocks[site.warp],
@@ -325,10 +341,11 @@ impl Shared {
                     } else {
                         cell.write_clock <= clocks[writer]
                     };
-                    let mut clean = cell.state != State::InFlight && ordered;
+                    let free = cell.state != State::InFlight && cell.reading == 0;
+                    let mut clean = free && ordered;
                     if cell.read_clock > behind {
                         for reader in lanes(cell.readers & !(1 << site.warp)) {
-                            clean &= self.reads[reader * count + index] <= clocks[reader];
+                            clean &= self.reads[index * warps + reader] <= clocks[reader];
                         }
                     }
                     if !clean {
@@ -336,7 +353,13 @@ impl Shared {
                     }
                 }
             }
-            cells.fill(new);
+            for cell in cells {
+                *cell = Cell {
+                    reading: cell.reading,
+                    read_pc: if cell.reading > 0 { cell.read_pc } else { 0 },
+                    ..new
+                };
+            }
         }
         mask
     }
@@ -363,7 +386,7 @@ fn behind_all(clocks: &[u32], warp: usize) -> u32 {
     others.map(|(_, clock)| *clock).min().unwrap_or(u32::MAX)
 }
 
-fn written(cell: &Cell) -> Other {
+pub(super) fn written(cell: &Cell) -> Other {
     Other {
         warp: cell.write_warp as usize,
         lane: Some(cell.write_lane as usize),

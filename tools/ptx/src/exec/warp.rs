@@ -2,9 +2,10 @@
 
 use super::asynchronous::PendingCopy;
 use super::block::{Env, Place};
-use super::registers::{LANES, Registers, lanes};
+use super::memory::{read_lane, write_lane};
+use super::registers::{Bank, LANES, Registers, lanes};
 use crate::finding::Kind;
-use crate::program::{Action, Guard, NOWHERE, Program};
+use crate::program::{Action, Call, Guard, NOWHERE, Pass, Program};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Status {
@@ -20,8 +21,8 @@ struct Path {
     pc: u32,
     meet: u32,
     mask: u32,
-    /// The call instruction, for the first path of a function that was called.
-    call: Option<u32>,
+    /// The call instruction and which of its functions, for the first path of a function that was called.
+    call: Option<(u32, u32)>,
 }
 
 pub(super) struct Warp {
@@ -37,6 +38,8 @@ pub(super) struct Warp {
     pub local: Vec<u8>,
     pub local_written: Vec<bool>,
     pub copies: Vec<PendingCopy>,
+    /// What came with sm_90 and has not been waited for.
+    pub later: super::hopper::Later,
     /// Groups committed, by lane.
     pub groups: [u32; LANES],
     /// Instruction at which the warp waits.
@@ -72,6 +75,7 @@ impl Warp {
             local: vec![0xff; local_bytes * LANES],
             local_written: vec![false; local_bytes * LANES],
             copies: vec![],
+            later: super::hopper::Later::default(),
             groups: [0; LANES],
             waits: 0,
         }
@@ -97,7 +101,9 @@ impl Warp {
     pub fn run(&mut self, env: &mut Env) {
         let setting = env.setting;
         let Program { code, steps, .. } = setting.program;
-        let turn_ends = self.issued + TURN;
+        // a warp that waits often has short turns, and may run away all the same
+        let limit = setting.options.instructions_per_warp.saturating_add(1);
+        let turn_ends = (self.issued + TURN).min(limit);
         while let Some(path) = self.paths.last().copied() {
             if path.pc == path.meet {
                 self.paths.pop();
@@ -150,17 +156,9 @@ impl Warp {
                         moved = true;
                         break;
                     }
-                    Action::Call {
-                        target, arguments, ..
-                    } => {
-                        self.copy_local(arguments, active);
+                    Action::Call(call) => {
                         self.top().pc = pc;
-                        self.paths.push(Path {
-                            pc: *target,
-                            meet: NOWHERE,
-                            mask: active,
-                            call: Some(at as u32),
-                        });
+                        self.call(at, call, active, env);
                         moved = true;
                         break;
                     }
@@ -279,17 +277,63 @@ impl Warp {
         self.split(&parts, meet);
     }
 
-    /// Copies between parameters in local memory.
-    fn copy_local(&mut self, copies: &[(u64, u64, u64)], mask: u32) {
+    /// Enters the functions that lanes call, one after another.
+    fn call(&mut self, at: usize, call: &Call, active: u32, env: &mut Env) {
+        let mut left = active;
+        for (which, callee) in call.callees.iter().enumerate() {
+            let mask = match call.by {
+                None => active,
+                Some(slot) => {
+                    let addresses = &self.registers.doubles[slot];
+                    let here = lanes(active).filter(|lane| addresses[*lane] == callee.address);
+                    here.fold(0, |mask, lane| mask | 1 << lane)
+                }
+            };
+            if mask == 0 {
+                continue;
+            }
+            left &= !mask;
+            self.pass(&callee.arguments, mask);
+            self.paths.push(Path {
+                pc: callee.target,
+                meet: NOWHERE,
+                mask,
+                call: Some((at as u32, which as u32)),
+            });
+        }
+        if left != 0 {
+            let place = Place {
+                lane: Some(left.trailing_zeros() as usize),
+                ..Place::new(at, self.index)
+            };
+            let message = "no function with these parameters has the address that is called";
+            env.report(Kind::OutOfBounds, place, message);
+            env.stop = true;
+        }
+    }
+
+    /// Hands parameters over.
+    fn pass(&mut self, parameters: &[Pass], mask: u32) {
         let size = self.local.len() / LANES;
-        for (from, to, bytes) in copies
-            .iter()
-            .map(|(f, t, b)| (*f as usize, *t as usize, *b as usize))
-        {
-            for base in lanes(mask).map(|lane| lane * size) {
-                let source = base + from..base + from + bytes;
-                self.local.copy_within(source.clone(), base + to);
-                self.local_written.copy_within(source, base + to);
+        for parameter in parameters {
+            match *parameter {
+                Pass::Bytes { from, to, bytes } => {
+                    for base in lanes(mask).map(|lane| lane * size) {
+                        let source = base + from as usize..base + (from + bytes) as usize;
+                        self.local.copy_within(source.clone(), base + to as usize);
+                        self.local_written.copy_within(source, base + to as usize);
+                    }
+                }
+                Pass::Register { from, to } if from.bank == Bank::Predicate => {
+                    let bits = self.registers.predicates[from.slot];
+                    self.registers.set_predicate(to.slot, bits, mask);
+                }
+                Pass::Register { from, to } => {
+                    for lane in lanes(mask) {
+                        let value = read_lane(&self.registers, from, lane);
+                        write_lane(&mut self.registers, to, lane, value);
+                    }
+                }
             }
         }
     }
@@ -300,9 +344,9 @@ impl Warp {
             self.exit(mask, env);
             return;
         };
-        let call = self.paths[frame].call.expect("a frame") as usize;
-        if let Action::Call { results, .. } = &env.setting.program.code[call].action {
-            self.copy_local(results, mask);
+        let (call, which) = self.paths[frame].call.expect("a frame");
+        if let Action::Call(call) = &env.setting.program.code[call as usize].action {
+            self.pass(&call.callees[which as usize].results, mask);
         }
         for path in &mut self.paths[frame..] {
             path.mask &= !mask;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::program::FUNCTION_WINDOW;
 use crate::types::{Space, Type};
 
 #[derive(Debug, Default)]
@@ -12,6 +13,15 @@ pub(crate) struct Module {
     pub functions: Vec<Function>,
 }
 
+impl Module {
+    /// The address that stands for a function.
+    pub fn function_address(&self, name: &str) -> Option<u64> {
+        let named = |f: &Function| f.name == name && !f.entry && f.body.is_some();
+        let index = self.functions.iter().position(named)?;
+        Some(FUNCTION_WINDOW + 16 * index as u64)
+    }
+}
+
 #[derive(Debug, Clone)]
 pub(crate) struct Variable {
     pub name: String,
@@ -20,6 +30,8 @@ pub(crate) struct Variable {
     /// Bytes; 0 for an array of unstated length.
     pub size: u64,
     pub unsized_array: bool,
+    /// The type of a parameter that is a register.
+    pub register: Option<Type>,
     /// First bytes of the value; what is missing is zero.
     pub init: Vec<u8>,
     /// Places in `init` that hold the address of a symbol plus an offset.
@@ -35,6 +47,8 @@ pub(crate) struct Function {
     pub params: Vec<Variable>,
     /// Threads per block: exactly (`.reqntid`) or at most (`.maxntid`).
     pub threads: Option<Threads>,
+    /// Blocks per cluster (`.reqnctapercluster`).
+    pub cluster: Option<[u32; 3]>,
     /// None for a declaration.
     pub body: Option<Vec<Statement>>,
     pub line: u32,
@@ -50,8 +64,8 @@ pub(crate) enum Threads {
 pub(crate) enum Statement {
     Open,
     Close,
-    /// `.reg .b32 %r<10>, x;`: names, with a count where one is given.
-    Registers(Type, Vec<(String, Option<u32>)>),
+    /// `.reg .b32 %r<10>, x;`: names, with a count where one is given; and the line.
+    Registers(Type, Vec<(String, Option<u32>)>, u32),
     Variable(Variable),
     Label(String),
     /// `name: .branchtargets a, b;`

@@ -51,11 +51,16 @@ fn is_word(c: char) -> bool {
     c.is_ascii_alphanumeric() || "_$%.".contains(c)
 }
 
-/// Length of a word; `::` belongs to it (`shared::cta`), a single `:` ends a label.
+/// Length of a word; `::` belongs to it (`shared::cta`), a single `:` ends a label, and directives may be written
+/// without a space between them (`.reg.b32`).
 fn word(rest: &str) -> usize {
     let bytes = rest.as_bytes();
+    let directive = bytes[0] == b'.';
     let mut at = 0;
     while at < bytes.len() {
+        if directive && at > 0 && bytes[at] == b'.' {
+            break;
+        }
         if is_word(bytes[at] as char) {
             at += 1;
         } else if rest[at..].starts_with("::") {

@@ -5,12 +5,18 @@ use super::lexer::{Token, tokens};
 use crate::error::{Error, Result};
 use crate::types::{Space, Type};
 
+/// Operands within operands.
+const DEEPEST: u32 = 16;
+/// Bytes of a variable.
+const LARGEST: u64 = 1 << 30;
+
 /// Reads a module.
 pub(crate) fn parse(text: &str) -> Result<Module> {
     let tokens = tokens(text)?;
     let mut parser = Parser {
         tokens,
         at: 0,
+        depth: 0,
         source: None,
         module: Module::default(),
     };
@@ -23,6 +29,8 @@ pub(crate) fn parse(text: &str) -> Result<Module> {
 struct Parser<'t> {
     tokens: Vec<(Token<'t>, u32)>,
     at: usize,
+    /// Of the operand that is read.
+    depth: u32,
     /// The latest `.loc`.
     source: Option<(u32, u32)>,
     module: Module,
@@ -131,7 +139,7 @@ impl<'t> Parser<'t> {
                 let variables = self.variables(space(word).expect("a space"))?;
                 self.module.variables.extend(variables);
             }
-            ".pragma" | ".alias" => while self.next() != Token::Mark(';') {},
+            ".pragma" | ".alias" => self.skip_statement()?,
             _ => return Err(Error::at(line, format!("`{word}` is not known"))),
         }
         Ok(())
@@ -177,6 +185,17 @@ impl<'t> Parser<'t> {
         Ok(())
     }
 
+    /// Goes on behind the next `;`.
+    fn skip_statement(&mut self) -> Result<()> {
+        loop {
+            match self.next() {
+                Token::Mark(';') => return Ok(()),
+                Token::End => return self.error("`;`"),
+                _ => {}
+            }
+        }
+    }
+
     fn skip_braces(&mut self) -> Result<()> {
         self.expect('{')?;
         let mut depth = 1;
@@ -217,7 +236,7 @@ impl<'t> Parser<'t> {
             match word {
                 ".align" => {
                     let value = self.number()?;
-                    if !value.is_power_of_two() {
+                    if !value.is_power_of_two() || value > LARGEST {
                         return self.error("an alignment that is a power of two");
                     }
                     // after .ptr it is the alignment of what is pointed to
@@ -259,12 +278,18 @@ impl<'t> Parser<'t> {
                 self.expect(']')?;
             }
         }
+        let size = count.saturating_mul(bytes);
+        if size > LARGEST {
+            let message = format!("{name} has {size} bytes; a variable has {LARGEST} at most");
+            return Err(Error::at(line, message));
+        }
         Ok(Variable {
             name,
             space,
             align,
-            size: count.saturating_mul(bytes),
+            size,
             unsized_array,
+            register: None,
             init: vec![],
             addresses: vec![],
             line,
@@ -340,18 +365,19 @@ impl<'t> Parser<'t> {
         let mut parameters = vec![];
         self.expect('(')?;
         while !self.accept(')') {
-            match self.word(".param")? {
-                ".param" => {}
-                ".reg" => {
-                    return Err(Error::at(
-                        self.line(),
-                        "parameters in registers are not known, only .param",
-                    ));
+            match self.word("`.param` or `.reg`")? {
+                ".param" => {
+                    let (bytes, align) = self.variable_type()?;
+                    parameters.push(self.declarator(Space::Param, bytes, align)?);
                 }
-                _ => return self.error("`.param`"),
+                ".reg" => {
+                    let ty = self.register_type()?;
+                    let mut register = self.declarator(Space::Param, ty.bytes().into(), 1)?;
+                    register.register = Some(ty);
+                    parameters.push(register);
+                }
+                _ => return self.error("`.param` or `.reg`"),
             }
-            let (bytes, align) = self.variable_type()?;
-            parameters.push(self.declarator(Space::Param, bytes, align)?);
             self.accept(',');
         }
         Ok(parameters)
@@ -369,7 +395,7 @@ impl<'t> Parser<'t> {
         } else {
             vec![]
         };
-        let mut threads = None;
+        let (mut threads, mut cluster) = (None, None);
         let body = loop {
             match self.peek() {
                 Token::Mark(';') => {
@@ -389,12 +415,18 @@ impl<'t> Parser<'t> {
                         .fold(1, |a: u32, b| a.saturating_mul(*b));
                     threads = threads.or(Some(Threads::AtMost(limit)));
                 }
-                Token::Word(".minnctapersm" | ".maxnctapersm" | ".maxnreg") => {
+                Token::Word(".reqnctapercluster") => {
+                    self.at += 1;
+                    cluster = Some(self.dimensions()?);
+                }
+                Token::Word(".minnctapersm" | ".maxnctapersm" | ".maxnreg" | ".maxclusterrank") => {
                     self.at += 1;
                     self.number()?;
                 }
-                Token::Word(".noreturn") => self.at += 1,
-                Token::Word(".pragma") => while self.next() != Token::Mark(';') {},
+                Token::Word(".noreturn" | ".explicitcluster" | ".blocksareclusters") => {
+                    self.at += 1
+                }
+                Token::Word(".pragma") => self.skip_statement()?,
                 _ => return self.error("the body of a function or a directive that is known"),
             }
         };
@@ -404,6 +436,7 @@ impl<'t> Parser<'t> {
             returns,
             params,
             threads,
+            cluster,
             body,
             line,
         });
@@ -453,7 +486,7 @@ impl<'t> Parser<'t> {
                         statements.push(Statement::Targets(name.to_string(), targets));
                     } else if self.peek() == Token::Word(".callprototype") {
                         // calls that use it are refused where they stand
-                        while self.next() != Token::Mark(';') {}
+                        self.skip_statement()?;
                     } else {
                         statements.push(Statement::Label(name.to_string()));
                     }
@@ -472,15 +505,9 @@ impl<'t> Parser<'t> {
         let word = self.word("a directive")?;
         match word {
             ".loc" => self.loc()?,
-            ".pragma" => while self.next() != Token::Mark(';') {},
+            ".pragma" => self.skip_statement()?,
             ".reg" => {
-                let ty = self.word("a type")?;
-                let Some(ty) = ty.strip_prefix('.').and_then(Type::parse) else {
-                    return Err(Error::at(
-                        line,
-                        format!("registers of type {ty} are not known"),
-                    ));
-                };
+                let ty = self.register_type()?;
                 let mut names = vec![];
                 loop {
                     let name = self.word("the name of a register")?.to_string();
@@ -497,7 +524,7 @@ impl<'t> Parser<'t> {
                     }
                 }
                 self.expect(';')?;
-                statements.push(Statement::Registers(ty, names));
+                statements.push(Statement::Registers(ty, names, line));
             }
             _ => match space(word) {
                 Some(space) => {
@@ -508,6 +535,13 @@ impl<'t> Parser<'t> {
             },
         }
         Ok(())
+    }
+
+    fn register_type(&mut self) -> Result<Type> {
+        let line = self.line();
+        let ty = self.word("a type")?;
+        let known = ty.strip_prefix('.').and_then(Type::parse);
+        known.ok_or_else(|| Error::at(line, format!("registers of type {ty} are not known")))
     }
 
     fn instruction(&mut self) -> Result<Instruction> {
@@ -541,6 +575,16 @@ impl<'t> Parser<'t> {
     }
 
     fn operand(&mut self) -> Result<Operand> {
+        if self.depth == DEEPEST {
+            return self.error("an operand less deep");
+        }
+        self.depth += 1;
+        let operand = self.operand_inside();
+        self.depth -= 1;
+        operand
+    }
+
+    fn operand_inside(&mut self) -> Result<Operand> {
         let operand = match self.peek() {
             Token::Mark('!') => {
                 self.at += 1;

@@ -1,0 +1,228 @@
+//! The fused ops and their first derivatives on values, for a backward pass that is written by hand.
+//!
+//! Each function is the op of its name: the same code gives the same numbers. Nothing is recorded, so nothing is kept but what
+//! the caller holds on to, and a backward function computes those gradients alone that its caller asks for. In names and
+//! formulas `d` + name is the gradient by that name.
+//!
+//! ```
+//! use ops::{DType, Tensor, values};
+//! let x = Tensor::from_vec(&[1, 2], vec![3f64, 4.])?;
+//! let w = Tensor::from_vec(&[2], vec![1f64, 1.])?;
+//! let y = values::rms_norm(&x, &w, 0.0)?;
+//! // the norm of a row does not depend on its length: no gradient along the row
+//! let dx = values::rms_norm_bwd(&x, &w, &x, 0.0)?.to_f64s();
+//! assert!((y.to_f64s()[0] - 3.0 / 12.5f64.sqrt()).abs() < 1e-15);
+//! assert!(dx[0].abs() < 1e-15 && dx[1].abs() < 1e-15);
+//! # Ok::<(), ops::Error>(())
+//! ```
+
+use std::sync::Arc;
+
+use autograd::Op;
+
+use super::Present;
+use super::attention::{SwaAttention, SwaAttentionBwd};
+use super::linear_cross_entropy::LinearCrossEntropy;
+use super::rms_norm::{RmsNorm, RmsNormBwd};
+use super::rope::Rope;
+use super::sgd::same;
+use super::swiglu_mlp::{SwigluMlp, SwigluMlpBwd};
+use crate::dtype::{Float, for_float};
+use crate::error::{Error, Result};
+use crate::gemm::{Into, gemm, mat};
+use crate::{Element, Tensor, par};
+
+/// What an op gives that always has N results.
+fn all<const N: usize>(results: Vec<Tensor>) -> [Tensor; N] {
+    results.try_into().expect("as many results as the op has")
+}
+
+fn one(results: Vec<Tensor>) -> Tensor {
+    let [x] = all(results);
+    x
+}
+
+/// An error unless x has this shape and the dtype of `other`.
+fn expect(op: &'static str, x: &Tensor, shape: &[usize], other: &Tensor) -> Result<()> {
+    match x.shape() == shape && x.dtype() == other.dtype() {
+        true => Ok(()),
+        false => {
+            let message = format!("{x:?} is not {} {shape:?}", other.dtype());
+            Err(Error::shape(op, message))
+        }
+    }
+}
+
+/// [`rms_norm`](crate::rms_norm) over the last axis.
+pub fn rms_norm(x: &Tensor, w: &Tensor, eps: f64) -> Result<Tensor> {
+    Ok(one(RmsNorm { eps }.eval(&[x, w])?))
+}
+
+/// dx of [`rms_norm`] from dy.
+pub fn rms_norm_bwd(x: &Tensor, w: &Tensor, dy: &Tensor, eps: f64) -> Result<Tensor> {
+    let op = RmsNormBwd { eps, weight: false };
+    Ok(one(op.eval(&[x, w, dy])?))
+}
+
+/// x w' for x [t, ..] with rows of `in` elements and w [out, in]: [t, out].
+///
+/// Errors: shapes that do not fit, dtypes that differ.
+pub fn linear(x: &Tensor, w: &Tensor) -> Result<Tensor> {
+    let misfit = || {
+        let message =
+            format!("x {x:?} and weight {w:?} are not [t, in] and [out, in] of one dtype");
+        Error::shape("linear", message)
+    };
+    let (Some(&t), &[out, width]) = (x.shape().first(), w.shape()) else {
+        return Err(misfit());
+    };
+    if width == 0 || t * width != x.len() || x.dtype() != w.dtype() {
+        return Err(misfit());
+    }
+    Ok(for_float!("linear", x.dtype(), T => {
+        Tensor::build(&[t, out], |y: &mut [T]| {
+            let w = mat(w.data(), out, width).transpose();
+            gemm(y, Into::Replace, T::ONE, mat(x.data(), t, width), w);
+        })
+    }))
+}
+
+/// dx [t, in] of several [`linear`] layers that read the same x: the sum of dy w over their pairs (dy, w), dy [t, ..] with rows of
+/// `out` elements and w [out, in].
+///
+/// Errors: shapes that do not fit, dtypes that differ, no layer at all.
+pub fn linear_bwd(layers: &[(&Tensor, &Tensor)]) -> Result<Tensor> {
+    let misfit = || {
+        let message = format!("{layers:?} are not pairs [t, out] and [out, in] of one dtype");
+        Error::shape("linear_bwd", message)
+    };
+    let Some(&(first, w)) = layers.first() else {
+        return Err(misfit());
+    };
+    let (Some(&t), &[_, width]) = (first.shape().first(), w.shape()) else {
+        return Err(misfit());
+    };
+    let fits = |&(dy, w): &(&Tensor, &Tensor)| {
+        let &[out, w_width] = w.shape() else {
+            return false;
+        };
+        let dtypes = dy.dtype() == first.dtype() && w.dtype() == first.dtype();
+        out > 0
+            && dy.shape().first() == Some(&t)
+            && dy.len() == t * out
+            && w_width == width
+            && dtypes
+    };
+    if !layers.iter().all(fits) {
+        return Err(misfit());
+    }
+    Ok(for_float!("linear_bwd", first.dtype(), T => {
+        Tensor::build(&[t, width], |dx: &mut [T]| {
+            let mut into = Into::Replace;
+            for (dy, w) in layers {
+                let out = w.shape()[0];
+                gemm(dx, into, T::ONE, mat(dy.data(), t, out), mat(w.data(), out, width));
+                into = Into::Add;
+            }
+        })
+    }))
+}
+
+/// [`rope`](crate::rope).
+pub fn rope(x: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
+    rotate(x, cos, sin, false)
+}
+
+/// dx of [`rope`] from dy: the rotation back.
+pub fn rope_bwd(dy: &Tensor, cos: &Tensor, sin: &Tensor) -> Result<Tensor> {
+    rotate(dy, cos, sin, true)
+}
+
+fn rotate(x: &Tensor, cos: &Tensor, sin: &Tensor, inverse: bool) -> Result<Tensor> {
+    let (cos, sin) = (cos.clone(), sin.clone());
+    Ok(one(Rope { cos, sin, inverse }.eval(&[x])?))
+}
+
+/// o [t, n, h] of [`swa_attention`](crate::swa_attention), and the logarithm of the sum of each softmax, lse [t, n].
+pub fn swa_attention(
+    q: &Tensor,
+    cached: [&Tensor; 2],
+    current: [&Tensor; 2],
+    window: usize,
+) -> Result<[Tensor; 2]> {
+    let x = [q, cached[0], cached[1], current[0], current[1]];
+    Ok(all(SwaAttention { window }.eval(&x)?))
+}
+
+/// [dq, dk, dv] of [`swa_attention`] by queries and current keys and values, from do [t, n, h] and what the forward function
+/// gave. Cached keys and values are constants.
+pub fn swa_attention_bwd(
+    q: &Tensor,
+    cached: [&Tensor; 2],
+    current: [&Tensor; 2],
+    window: usize,
+    do_: &Tensor,
+    [o, lse]: [&Tensor; 2],
+) -> Result<[Tensor; 3]> {
+    let op = SwaAttentionBwd {
+        window,
+        wanted: Present([true, false, false, true, true]),
+    };
+    for x in [do_, o] {
+        expect(op.name(), x, q.shape(), q)?;
+    }
+    expect(op.name(), lse, &q.shape()[..q.shape().len().min(2)], q)?;
+    let x = [q, cached[0], cached[1], current[0], current[1], do_, o, lse];
+    Ok(all(op.eval(&x)?))
+}
+
+/// [y, g, u] of [`swiglu_mlp`](crate::swiglu_mlp) with the matrices gate, up, down: y [t, d], and g = x gate' and u = x up',
+/// [t, ff] each.
+pub fn swiglu_mlp(x: &Tensor, [gate, up, down]: [&Tensor; 3]) -> Result<[Tensor; 3]> {
+    Ok(all(SwigluMlp.eval(&[x, gate, up, down])?))
+}
+
+/// Those of [dx, dgate, dup, ddown] of [`swiglu_mlp`] that `needs` asks for, from dy [t, d] and what the forward function gave.
+pub fn swiglu_mlp_bwd(
+    x: &Tensor,
+    [gate, up, down]: [&Tensor; 3],
+    [g, u]: [&Tensor; 2],
+    dy: &Tensor,
+    needs: [bool; 4],
+) -> Result<[Option<Tensor>; 4]> {
+    let op = SwigluMlpBwd {
+        ct: Present([true, false, false]),
+        results: Present(needs),
+    };
+    expect(op.name(), dy, x.shape(), x)?;
+    for inner in [g, u] {
+        let rows = x.shape().first().into_iter();
+        let shape: Vec<usize> = rows.chain(gate.shape().first()).copied().collect();
+        expect(op.name(), inner, &shape, x)?;
+    }
+    Ok(op.results.spread(&op.eval(&[x, gate, up, down, g, u, dy])?))
+}
+
+/// nll `[t]` of [`linear_cross_entropy`](crate::linear_cross_entropy), and r [t, d], the gradient of nll_i by x_i, in one pass
+/// over the logits, of which no more than a tile exists at a time.
+pub fn linear_cross_entropy(x: &Tensor, w: &Tensor, ids: &Arc<[u32]>) -> Result<[Tensor; 2]> {
+    let op = LinearCrossEntropy {
+        ids: ids.clone(),
+        gradient: true,
+    };
+    let [nll, r, _] = all(op.eval(&[x, w])?);
+    Ok([nll, r])
+}
+
+/// w - s g in place of w; copies w first if its buffer is shared.
+///
+/// Errors: shapes or dtypes that differ.
+pub fn sgd_update(w: &mut Tensor, g: &Tensor, s: f64) -> Result<()> {
+    same("sgd_update", w, g)?;
+    for_float!("sgd_update", w.dtype(), T => {
+        let s = T::from_f64(s);
+        let w = w.make_mut::<T>().expect("dispatched on this dtype");
+        par::update(w, g.data(), |w, g| *w -= s * g);
+    });
+    Ok(())
+}
