@@ -67,6 +67,7 @@ impl Attention {
             grid: [self.length.div_ceil(64) as u32, self.heads as u32, 1],
             block: [128, 1, 1],
             dynamic_shared: 5 * 8192,
+            ..Launch::linear(1, 1)
         };
         self.device.launch(kernel, &launch, &self.args, options)
     }
