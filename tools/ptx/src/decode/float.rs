@@ -19,11 +19,13 @@ pub(super) fn flush(x: f32) -> f32 {
 
 #[inline(always)]
 fn canonical(x: f32) -> f32 {
-    if x.is_nan() {
-        f32::from_bits(0x7fff_ffff)
+    // in whole numbers: as floats, one NaN is as good as another to the compiler
+    let bits = x.to_bits();
+    f32::from_bits(if bits & 0x7fff_ffff > 0x7f80_0000 {
+        0x7fff_ffff
     } else {
-        x
-    }
+        bits
+    })
 }
 
 /// Between 0 and 1; what is not a number becomes 0.

@@ -226,10 +226,10 @@ pub(super) fn run<'l>(
         #[inline(always)]
         || schedule(&mut env, &mut warps),
     );
-    super::warpgroup::misused_registers(&mut env);
     for (work, (instructions, lanes)) in env.work.iter_mut().zip(&env.issues) {
         (work.instructions, work.lanes) = (*instructions, *lanes);
     }
+    super::warpgroup::misused_registers(&mut env);
     (env.work, env.findings, env.printed)
 }
 
