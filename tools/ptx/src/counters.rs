@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::exec::registers::LANES;
+
 /// Classes of instructions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -85,24 +87,87 @@ impl Work {
     }
 
     /// Counts lane accesses to global memory of `bytes` bytes each.
-    pub(crate) fn global(&mut self, addresses: &mut [u64], bytes: u64) {
-        let (unique, sectors) = merged(addresses, bytes, 32);
+    #[inline(always)]
+    pub(crate) fn global(&mut self, addresses: &[u64], bytes: u64) {
+        let (unique, sectors) = if aligned(addresses, bytes)
+            && let Some(count) = different(addresses, bytes)
+            && let Some(sectors) = different(addresses, bytes.max(32))
+        {
+            (count * bytes, sectors * (bytes.max(32) / 32))
+        } else {
+            merged(addresses, bytes, 32)
+        };
         self.global_sectors += sectors;
         self.global_sectors_ideal += unique.div_ceil(32);
         self.global_bytes += unique;
     }
 
     /// Counts lane accesses to shared memory of `bytes` bytes each, in the order of lanes.
-    pub(crate) fn shared(&mut self, addresses: &mut [u64], bytes: u64) {
+    #[inline(always)]
+    pub(crate) fn shared(&mut self, addresses: &[u64], bytes: u64) {
+        let wide = bytes.max(4);
         // a wavefront moves 128 bytes: all lanes of 4 bytes, half of 8, a quarter of 16
-        let per_pass = (128 / bytes.max(4)).max(1) as usize;
+        let per_pass = (128 / wide).max(1) as usize;
+        let (aligned, shift) = (aligned(addresses, bytes), wide.trailing_zeros());
         for pass in addresses.chunks(per_pass) {
-            self.shared_wavefronts += bank_conflicts(pass, bytes);
+            let last = per_pass as u64 - 1;
+            let places = pass.iter().map(|address| address >> shift & last);
+            let seen = places.fold(0u32, |seen, place| seen | 1 << place);
+            let apart = aligned && wide <= 128 && seen.count_ones() as usize == pass.len();
+            self.shared_wavefronts += if apart {
+                1
+            } else {
+                bank_conflicts(pass, bytes)
+            };
         }
-        let (unique, words) = merged(addresses, bytes, 4);
+        let (unique, words) = if aligned
+            && bytes >= 4
+            && let Some(count) = different(addresses, bytes)
+        {
+            (count * bytes, count * (bytes / 4))
+        } else {
+            merged(addresses, bytes, 4)
+        };
         self.shared_wavefronts_ideal += words.div_ceil(32);
         self.shared_bytes += unique;
     }
+}
+
+/// True if accesses of `bytes` bytes can only be the same or apart.
+#[inline(always)]
+fn aligned(addresses: &[u64], bytes: u64) -> bool {
+    let low = addresses.iter().fold(0, |low, address| low | address);
+    bytes.is_power_of_two() && low & (bytes - 1) == 0
+}
+
+/// Different pieces of `size` bytes (a power of two) that addresses lie in; None if they are far apart and in no order.
+#[inline(always)]
+fn different(addresses: &[u64], size: u64) -> Option<u64> {
+    let shift = size.trailing_zeros();
+    let (mut sorted, mut count) = (true, 1);
+    for pair in addresses.windows(2) {
+        let (a, b) = (pair[0] >> shift, pair[1] >> shift);
+        sorted &= a <= b;
+        count += u64::from(a != b);
+    }
+    if sorted {
+        return Some(count);
+    }
+    let least = addresses
+        .iter()
+        .fold(u64::MAX, |least, a| least.min(a >> shift));
+    let most = addresses.iter().fold(0, |most, a| most.max(a >> shift));
+    if most - least >= 512 {
+        return None;
+    }
+    // four sets, so that one need not wait for the other
+    let mut seen = [[0u64; 8]; 4];
+    for (i, address) in addresses.iter().enumerate() {
+        let at = (address >> shift) - least;
+        seen[i % 4][at as usize / 64 % 8] |= 1 << (at % 64);
+    }
+    let all = |word: usize| seen.iter().fold(0, |all, set| all | set[word]);
+    Some((0..8).map(|word| u64::from(all(word).count_ones())).sum())
 }
 
 /// Most different words that one bank has to give.
@@ -125,13 +190,14 @@ fn bank_conflicts(addresses: &[u64], bytes: u64) -> u64 {
 }
 
 /// Different bytes, and different pieces of `size` bytes, that the accesses touch.
-fn merged(addresses: &mut [u64], bytes: u64, size: u64) -> (u64, u64) {
-    if !addresses.is_sorted() {
-        addresses.sort_unstable();
-    }
+fn merged(addresses: &[u64], bytes: u64, size: u64) -> (u64, u64) {
+    let mut sorted = [0; LANES];
+    let sorted = &mut sorted[..addresses.len()];
+    sorted.copy_from_slice(addresses);
+    sorted.sort_unstable();
     let (mut unique, mut pieces) = (0, 0);
     let (mut end, mut next_piece) = (0, 0);
-    for address in addresses.iter().copied() {
+    for address in sorted.iter().copied() {
         let stop = address + bytes;
         unique += stop.saturating_sub(address.max(end));
         end = end.max(stop);

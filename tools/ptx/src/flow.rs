@@ -22,6 +22,7 @@ pub(crate) fn meeting_points(code: &mut [Inst], start: usize) {
     }
 }
 
+/// Straight pieces of a function.
 pub(crate) struct Blocks {
     /// First instruction of each block.
     pub starts: Vec<usize>,
@@ -75,7 +76,8 @@ impl Blocks {
         self.starts.get(block + 1).copied().unwrap_or(self.length)
     }
 
-    fn holding(&self, at: usize) -> usize {
+    /// The block that holds an instruction.
+    pub fn holding(&self, at: usize) -> usize {
         self.starts.partition_point(|start| *start <= at) - 1
     }
 }

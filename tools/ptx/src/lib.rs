@@ -52,6 +52,7 @@ mod shadow;
 mod tensor_map;
 mod text;
 mod types;
+mod wide;
 
 pub use counters::{Class, Counters, LineWork, Work};
 pub use device::Device;

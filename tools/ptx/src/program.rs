@@ -23,6 +23,8 @@ pub(crate) const NOWHERE: u32 = u32::MAX;
 pub(crate) struct Program {
     pub name: String,
     pub code: Vec<Inst>,
+    /// What every instruction needs of `code`, close together.
+    pub steps: Vec<Step>,
     pub predicates: usize,
     pub words: usize,
     pub doubles: usize,
@@ -111,6 +113,29 @@ pub(crate) struct Inst {
     pub source: Option<(u32, u32)>,
     /// For a branch: where its lanes meet again.
     pub meet: u32,
+}
+
+/// An instruction as a warp first looks at it.
+pub(crate) struct Step {
+    pub guard: Option<Guard>,
+    /// For a computation, which has left the instruction.
+    pub compute: Option<Compute>,
+}
+
+impl Step {
+    pub fn of(inst: &mut Inst) -> Self {
+        let compute = match std::mem::replace(&mut inst.action, Action::Computation) {
+            Action::Compute(compute) => Some(compute),
+            action => {
+                inst.action = action;
+                None
+            }
+        };
+        Step {
+            guard: inst.guard,
+            compute,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -347,7 +372,10 @@ pub(crate) enum Pass {
 }
 
 pub(crate) enum Action {
+    /// Until its step takes it.
     Compute(Compute),
+    /// In the step.
+    Computation,
     Load {
         access: Access,
         dest: Vec<Option<Register>>,

@@ -61,6 +61,22 @@ impl Toucher {
         }
     }
 
+    /// Notes a read of whole words, and tells whether nothing is wrong with it. If something is, [`Toucher::touch`] of
+    /// each tells what; that some were noted before changes nothing.
+    #[inline]
+    pub fn reads_are_clean(self, cells: &[AtomicU64]) -> bool {
+        let noted = |reader: u64| self.tag << 52 | reader << 12 | 0xff;
+        let (mine, many) = (noted(self.id), noted(MANY));
+        let mut clean = true;
+        for cell in cells {
+            let old = cell.load(Relaxed);
+            if old != many && old != mine {
+                clean &= self.touch(cell, 0xf, false) == Outcome::default();
+            }
+        }
+        clean
+    }
+
     /// Notes an atomic, which is unordered with nobody.
     #[inline]
     pub fn atomic(self, cell: &AtomicU64, mask: u64) -> Outcome {

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use super::line::Line;
+use super::slots::{self, Mention, Slots};
 use super::symbols::{Scopes, Symbol};
 use super::{
     bits, bulk, control, convert, float, hopper, in_flight, integer, matrix, mbarrier, memory,
@@ -13,7 +14,9 @@ use crate::error::{Error, Result};
 use crate::exec::registers::Bank;
 use crate::flow;
 use crate::hopper::Touched;
-use crate::program::{Action, Fill, Guard, Inst, NOWHERE, Param, Program, Register, SHARED_START};
+use crate::program::{
+    Action, Fill, Guard, Inst, NOWHERE, Param, Program, Register, SHARED_START, Step,
+};
 use crate::text::ast::{Function, Instruction, Module, Operand, Statement, Variable};
 use crate::types::{Space, Type};
 
@@ -33,6 +36,9 @@ pub(super) struct Decoder<'m> {
     /// Instructions that are not known become problems, and decoding goes on.
     goes_on: bool,
     problems: Vec<Error>,
+    /// Registers declared so far.
+    numbered: usize,
+    mentions: Vec<Mention>,
 }
 
 /// Registers of a kind, with all that is called.
@@ -56,31 +62,47 @@ pub(super) struct Called<'m> {
     calls: Vec<usize>,
 }
 
-/// Decodes the kernel `name` of a module.
+/// Decodes the kernel `name` of a module: once to see which registers live when, and again with their slots.
 pub(crate) fn decode(module: &Module, name: &str) -> Result<Program> {
-    let mut decoder = Decoder::new(module, name, false);
-    decoder.decode(name)?;
-    Ok(decoder.program)
+    let (first, ranges) = decoded(module, name, Slots::default())?;
+    let slots = slots::assign(&first.program.code, &ranges, &first.mentions);
+    let mut program = decoded(module, name, slots)?.0.program;
+    program.steps = program.code.iter_mut().map(Step::of).collect();
+    Ok(program)
+}
+
+/// The decoder when it is done, and where the functions lie.
+fn decoded<'m>(
+    module: &'m Module,
+    name: &str,
+    slots: Slots,
+) -> Result<(Decoder<'m>, Vec<(usize, usize)>)> {
+    let mut decoder = Decoder::new(module, name, slots, false);
+    let ranges = decoder.decode(name)?;
+    Ok((decoder, ranges))
 }
 
 /// Everything that is wrong with a kernel, instruction by instruction.
 pub(crate) fn problems(module: &Module, name: &str) -> Vec<Error> {
-    let mut decoder = Decoder::new(module, name, true);
+    let mut decoder = Decoder::new(module, name, Slots::default(), true);
     let last = decoder.decode(name).err();
     decoder.problems.into_iter().chain(last).collect()
 }
 
 impl<'m> Decoder<'m> {
-    fn new(module: &'m Module, name: &str, goes_on: bool) -> Self {
+    fn new(module: &'m Module, name: &str, slots: Slots, goes_on: bool) -> Self {
         Decoder {
             module,
             program: Program {
                 name: name.into(),
                 shared_end: SHARED_START,
                 granule: 16,
+                predicates: slots.predicates,
+                words: slots.words,
+                doubles: slots.doubles,
                 ..Program::default()
             },
-            scopes: Scopes::new(),
+            scopes: Scopes::new(slots),
             constants: HashMap::new(),
             functions: vec![],
             calls: vec![],
@@ -88,10 +110,13 @@ impl<'m> Decoder<'m> {
             carry: None,
             goes_on,
             problems: vec![],
+            numbered: slots::NUMBERED,
+            mentions: vec![],
         }
     }
 
-    fn decode(&mut self, name: &str) -> Result<()> {
+    /// Decodes a kernel; where it and the functions it calls lie.
+    fn decode(&mut self, name: &str) -> Result<Vec<(usize, usize)>> {
         let mut candidates = self.module.functions.iter();
         let Some(entry) = candidates.find(|f| f.entry && f.name == name && f.body.is_some()) else {
             return Err(Error::Missing {
@@ -118,14 +143,14 @@ impl<'m> Decoder<'m> {
         }
         if self.problems.is_empty() {
             self.link();
-            for (from, to) in ranges {
+            for &(from, to) in &ranges {
                 flow::meeting_points(&mut self.program.code[from..to], from);
                 let code = &self.program.code[from..to];
                 let misuses = in_flight::misuses(code, &self.touched[from..to], from);
                 self.program.misuses.extend(misuses);
             }
         }
-        Ok(())
+        Ok(ranges)
     }
 
     /// Variables of the module. Dynamic shared memory starts where static memory ends, so it is placed last.
@@ -379,12 +404,11 @@ impl<'m> Decoder<'m> {
         for (name, count) in names {
             let register = Register {
                 bank,
-                slot: *self.bank(bank),
+                slot: self.numbered,
                 bits: ty.bits(),
             };
-            let slots = self.bank(bank);
-            *slots += count.unwrap_or(1) as usize;
-            if *slots > MOST_REGISTERS {
+            self.numbered += count.unwrap_or(1) as usize;
+            if self.numbered - slots::NUMBERED > MOST_REGISTERS {
                 return Err(Error::at(
                     line,
                     format!("more than {MOST_REGISTERS} registers"),
@@ -432,6 +456,9 @@ impl<'m> Decoder<'m> {
     }
 
     fn instruction(&mut self, instruction: &'m Instruction) -> Result<()> {
+        let at = self.program.code.len();
+        let register = |name: &str| self.scopes.register(name);
+        slots::mentions(instruction, at, register, &mut self.mentions);
         let guard = match &instruction.guard {
             None => None,
             Some((name, negated)) => match self.scopes.register(name) {

@@ -19,11 +19,13 @@ pub(super) fn flush(x: f32) -> f32 {
 
 #[inline(always)]
 fn canonical(x: f32) -> f32 {
-    if x.is_nan() {
-        f32::from_bits(0x7fff_ffff)
+    // in whole numbers: as floats, one NaN is as good as another to the compiler
+    let bits = x.to_bits();
+    f32::from_bits(if bits & 0x7fff_ffff > 0x7f80_0000 {
+        0x7fff_ffff
     } else {
-        x
-    }
+        bits
+    })
 }
 
 /// Between 0 and 1; what is not a number becomes 0.
@@ -103,6 +105,32 @@ fn binary(
     line.map2(move |a, b| around.after(f(around.before(a), around.before(b))))
 }
 
+/// 2^x from a polynomial in f64: within 0.501 of the last bit, and exact for whole numbers.
+#[inline(always)]
+fn exp2(x: f32) -> f32 {
+    // ln(2)^k / k!
+    const TERMS: [f64; 11] = {
+        let mut terms = [1.0; 11];
+        let mut k = 1;
+        while k < 11 {
+            terms[k] = terms[k - 1] * std::f64::consts::LN_2 / k as f64;
+            k += 1;
+        }
+        terms
+    };
+    // what is added to round to a whole number, which then stands in the last bits
+    const ROUND: f64 = 1.5 * (1u64 << 52) as f64;
+    let x = f64::from(x).clamp(-200.0, 200.0);
+    let whole = x + ROUND;
+    let rest = x - (whole - ROUND);
+    let mut power = TERMS[10];
+    for term in TERMS[..10].iter().rev() {
+        power = power.mul_add(rest, *term);
+    }
+    let scale = f64::from_bits(whole.to_bits().wrapping_add(1023) << 52);
+    (power * scale) as f32
+}
+
 /// In f64, with the zero of a sum that cancels as the rounding wants it.
 fn sum(a: f32, b: f32, rounding: Rounding) -> f32 {
     if rounding == Rounding::Down && a == -b && (a != 0.0 || a.to_bits() != b.to_bits()) {
@@ -134,11 +162,11 @@ fn single(line: &mut Line) -> Result<Action> {
         ("mul", _) => binary(line, around, move |a, b| {
             rounding::to_f32(wide(a) * wide(b), exact)
         }),
-        ("fma" | "mad", Rounding::Nearest) if !around.flush && !around.saturate => line.map3_wide(
+        ("fma" | "mad", Rounding::Nearest) if !around.flush && !around.saturate => line.map3(
             #[inline(always)]
             |a: f32, b: f32, c: f32| canonical(a.mul_add(b, c)),
         ),
-        ("fma" | "mad", Rounding::Nearest) => line.map3_wide(
+        ("fma" | "mad", Rounding::Nearest) => line.map3(
             #[inline(always)]
             move |a: f32, b: f32, c: f32| {
                 let (a, b, c) = (around.before(a), around.before(b), around.before(c));
@@ -171,7 +199,7 @@ fn single(line: &mut Line) -> Result<Action> {
             rounding::to_f32(rounding::sqrt(wide(a)), exact)
         }),
         ("rsqrt", _) if approximate => unary(line, around, move |a| (1.0 / wide(a).sqrt()) as f32),
-        ("ex2", _) if approximate => unary(line, around, f32::exp2),
+        ("ex2", _) if approximate => unary(line, around, exp2),
         ("lg2", _) if approximate => unary(line, around, f32::log2),
         ("sin", _) if approximate => unary(line, around, f32::sin),
         ("cos", _) if approximate => unary(line, around, f32::cos),
@@ -199,11 +227,30 @@ fn pick<T: Copy + PartialOrd>(a: T, b: T, less: bool, a_negative: bool) -> T {
     }
 }
 
+/// [`pick`] without branches.
+#[inline(always)]
+fn plain_extreme(a: f32, b: f32, less: bool) -> f32 {
+    // of equal ones only zeros differ, in their sign
+    let (x, y) = (a.to_bits(), b.to_bits());
+    let equal = f32::from_bits(if less { x | y } else { x & y });
+    let chosen = if (a < b) == less { a } else { b };
+    let ordered = if a == b { equal } else { chosen };
+    let ordered = if a.is_nan() { b } else { ordered };
+    canonical(if b.is_nan() { a } else { ordered })
+}
+
 fn extreme(line: &mut Line, around: Around) -> Result<Action> {
     let less = line.name == "min";
     let (nan, sign, magnitude) = (line.take("NaN"), line.take("xorsign"), line.take("abs"));
     if sign != magnitude {
         return line.unknown();
+    }
+    if !nan && !sign && !around.flush {
+        return if less {
+            line.map2(|a, b| plain_extreme(a, b, true))
+        } else {
+            line.map2(|a, b| plain_extreme(a, b, false))
+        };
     }
     line.map2(move |a: f32, b: f32| {
         let (mut a, mut b) = (around.before(a), around.before(b));
@@ -292,4 +339,44 @@ fn upper(x: f64) -> f64 {
         x
     };
     f64::from_bits(x.to_bits() & !0xffff_ffff)
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn extremes_without_branches_are_the_same() {
+        let values = [
+            0.0,
+            -0.0,
+            1.0,
+            -2.5,
+            f32::INFINITY,
+            f32::NEG_INFINITY,
+            f32::NAN,
+        ];
+        for (a, b) in values.iter().flat_map(|a| values.map(|b| (*a, b))) {
+            for less in [true, false] {
+                let want = super::canonical(super::pick(a, b, less, a.is_sign_negative()));
+                let got = super::plain_extreme(a, b, less);
+                assert_eq!(got.to_bits(), want.to_bits(), "{a}, {b}, {less}");
+            }
+        }
+    }
+
+    #[test]
+    fn powers_of_two_are_within_a_hair_of_half_a_bit() {
+        for i in 0..400_000 {
+            let x = -151.0 + i as f32 * 0.000_7;
+            let (got, want) = (super::exp2(x), f64::from(x).exp2());
+            let last = (want.max(f64::from(f32::MIN_POSITIVE)).log2().floor() - 23.0).exp2();
+            let error = (f64::from(got) - want).abs() / last;
+            assert!(
+                error < 0.501 || want >= f64::from(f32::MAX),
+                "2^{x} is {want}, not {got}"
+            );
+        }
+        let special = [f32::NEG_INFINITY, f32::INFINITY, 10.0, -149.0, -0.0, 128.0];
+        assert_eq!(special.map(super::exp2), special.map(f32::exp2));
+        assert!(super::exp2(f32::NAN).is_nan());
+    }
 }

@@ -366,11 +366,17 @@ impl<'d, 'm> Line<'d, 'm> {
     ) -> Result<Action> {
         self.finish(2..=2)?;
         let (d, a) = (self.dest::<D>(0)?, self.source::<A>(1)?);
-        Ok(compute(move |registers, mask| {
-            let a = A::get(registers, a);
-            let out = std::array::from_fn(|lane| f(a[lane]));
-            D::set(registers, d, out, mask);
-        }))
+        Ok(compute(
+            #[inline(always)]
+            move |registers, mask| {
+                let a = A::get(registers, a);
+                let mut out = [D::default(); LANES];
+                for lane in 0..LANES {
+                    out[lane] = f(a[lane]);
+                }
+                D::set(registers, d, out, mask);
+            },
+        ))
     }
 
     /// `d = f(a, b)`
@@ -384,14 +390,17 @@ impl<'d, 'm> Line<'d, 'm> {
             self.source::<A>(1)?,
             self.source::<B>(2)?,
         );
-        Ok(compute(move |registers, mask| {
-            let (a, b) = (A::get(registers, a), B::get(registers, b));
-            let mut out = [D::default(); LANES];
-            for lane in 0..LANES {
-                out[lane] = f(a[lane], b[lane]);
-            }
-            D::set(registers, d, out, mask);
-        }))
+        Ok(compute(
+            #[inline(always)]
+            move |registers, mask| {
+                let (a, b) = (A::get(registers, a), B::get(registers, b));
+                let mut out = [D::default(); LANES];
+                for lane in 0..LANES {
+                    out[lane] = f(a[lane], b[lane]);
+                }
+                D::set(registers, d, out, mask);
+            },
+        ))
     }
 
     /// `d = f(a, b, c)`
@@ -402,45 +411,44 @@ impl<'d, 'm> Line<'d, 'm> {
         self.finish(4..=4)?;
         let (d, a) = (self.dest::<D>(0)?, self.source::<A>(1)?);
         let (b, c) = (self.source::<B>(2)?, self.source::<C>(3)?);
-        Ok(compute(move |registers, mask| {
-            let (a, b) = (A::get(registers, a), B::get(registers, b));
-            let c = C::get(registers, c);
-            let mut out = [D::default(); LANES];
-            for lane in 0..LANES {
-                out[lane] = f(a[lane], b[lane], c[lane]);
-            }
-            D::set(registers, d, out, mask);
-        }))
-    }
-
-    /// [`Line::map3`] of the same types, compiled for wide vectors and fused multiply-add.
-    pub fn map3_wide<T: Lane>(
-        &mut self,
-        f: impl Fn(T, T, T) -> T + Send + Sync + 'static,
-    ) -> Result<Action> {
-        self.finish(4..=4)?;
-        let (d, a) = (self.dest::<T>(0)?, self.source::<T>(1)?);
-        let (b, c) = (self.source::<T>(2)?, self.source::<T>(3)?);
-        Ok(compute(move |registers, mask| {
-            let arch = pulp::Arch::new();
-            arch.dispatch(
-                #[inline(always)]
-                || {
-                    let (a, b) = (T::get(registers, a), T::get(registers, b));
-                    let c = T::get(registers, c);
-                    let mut out = [T::default(); LANES];
-                    for lane in 0..LANES {
-                        out[lane] = f(a[lane], b[lane], c[lane]);
-                    }
-                    T::set(registers, d, out, mask);
-                },
-            );
-        }))
+        Ok(compute(
+            #[inline(always)]
+            move |registers, mask| {
+                let (a, b) = (A::get(registers, a), B::get(registers, b));
+                let c = C::get(registers, c);
+                let mut out = [D::default(); LANES];
+                for lane in 0..LANES {
+                    out[lane] = f(a[lane], b[lane], c[lane]);
+                }
+                D::set(registers, d, out, mask);
+            },
+        ))
     }
 }
 
+/// An action that computes in registers. It is compiled for the vector instructions of several machines; large
+/// closures must be `#[inline(always)]` to have a part in that.
 pub(super) fn compute(f: impl Fn(&mut Registers, u32) + Send + Sync + 'static) -> Action {
-    Action::Compute(Box::new(f))
+    let arch = pulp::Arch::new();
+    Action::Compute(Box::new(move |registers, mask| {
+        let f = &f;
+        arch.dispatch(Run { f, registers, mask })
+    }))
+}
+
+struct Run<'r, F> {
+    f: &'r F,
+    registers: &'r mut Registers,
+    mask: u32,
+}
+
+impl<F: Fn(&mut Registers, u32)> pulp::NullaryFnOnce for Run<'_, F> {
+    type Output = ();
+
+    #[inline(always)]
+    fn call(self) {
+        (self.f)(self.registers, self.mask)
+    }
 }
 
 /// The two halves of a packed register, as f64.

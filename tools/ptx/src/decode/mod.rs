@@ -19,6 +19,7 @@ mod memory;
 mod moves;
 mod narrow;
 pub(crate) mod rounding;
+mod slots;
 mod symbols;
 mod warp;
 

@@ -6,7 +6,7 @@ use super::line::{Line, compute};
 use super::symbols::special;
 use crate::counters::Class;
 use crate::error::Result;
-use crate::exec::registers::{Bank, Lane, Registers};
+use crate::exec::registers::{Bank, LANES, Lane, Registers, lanes_of};
 use crate::program::{Action, LOCAL_WINDOW, PARAM_WINDOW, SHARED_WINDOW, resolve};
 use crate::text::ast::Operand;
 use crate::types::{Space, Type};
@@ -198,44 +198,101 @@ pub(super) fn relation<T: PartialOrd>(name: &str) -> Option<fn(T, T) -> bool> {
     })
 }
 
-/// Bits of the lanes in which a comparison holds.
-type Test = Box<dyn Fn(&Registers) -> u32 + Send + Sync>;
+/// What becomes of the lanes in which a comparison holds.
+#[derive(Clone, Copy)]
+struct Outcome {
+    /// Combined with a predicate, by which operation and whether that is negated.
+    with: Option<(&'static str, usize, bool)>,
+    to: Target,
+}
+
+#[derive(Clone, Copy)]
+enum Target {
+    /// A predicate, and one for the opposite.
+    Predicate(usize, Option<usize>),
+    /// A word, and what stands for true.
+    Word(usize, u32),
+}
+
+impl Outcome {
+    #[inline(always)]
+    fn put(self, registers: &mut Registers, holds: u32, mask: u32) {
+        let combined = |holds: u32| match self.with {
+            None => holds,
+            Some((operation, with, negated)) => {
+                let with = registers.predicates[with] ^ if negated { u32::MAX } else { 0 };
+                match operation {
+                    "and" => holds & with,
+                    "or" => holds | with,
+                    _ => holds ^ with,
+                }
+            }
+        };
+        let (first, second) = (combined(holds), combined(!holds));
+        match self.to {
+            Target::Predicate(d, other) => {
+                registers.set_predicate(d, first, mask);
+                if let Some(other) = other {
+                    registers.set_predicate(other, second, mask);
+                }
+            }
+            Target::Word(d, one) => {
+                let out = std::array::from_fn(|lane| if first >> lane & 1 == 1 { one } else { 0 });
+                u32::set(registers, d, out, mask);
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn greater<T: PartialOrd>(a: T, b: T) -> bool {
+    a > b
+}
 
 fn test<T: Lane + PartialOrd>(
     line: &mut Line,
     name: &str,
     flush: Option<fn(T) -> T>,
-) -> Result<Test> {
+    outcome: Outcome,
+) -> Result<Action> {
     let Some(holds) = relation::<T>(name) else {
         return line.unknown();
     };
     let (a, b) = (line.source::<T>(1)?, line.source::<T>(2)?);
     // the common ones are loops of their own, which the compiler makes wide
-    fn bits<T: Lane>(
-        registers: &Registers,
+    fn loop_of<T: Lane>(
         a: usize,
         b: usize,
-        holds: impl Fn(T, T) -> bool,
-    ) -> u32 {
-        let (a, b) = (T::get(registers, a), T::get(registers, b));
-        let mut bits = 0;
-        for lane in 0..32 {
-            bits |= u32::from(holds(a[lane], b[lane])) << lane;
-        }
-        bits
+        outcome: Outcome,
+        holds: impl Fn(T, T) -> bool + Send + Sync + 'static,
+    ) -> Action {
+        compute(
+            #[inline(always)]
+            move |registers, mask| {
+                let (a, b) = (T::get(registers, a), T::get(registers, b));
+                let mut flags = [0; LANES];
+                for lane in 0..LANES {
+                    flags[lane] = u8::from(holds(a[lane], b[lane]));
+                }
+                outcome.put(registers, lanes_of(&flags), mask);
+            },
+        )
     }
     if let Some(flush) = flush {
-        return Ok(Box::new(move |r| {
-            bits::<T>(r, a, b, |a, b| holds(flush(a), flush(b)))
+        return Ok(loop_of::<T>(a, b, outcome, move |a, b| {
+            holds(flush(a), flush(b))
         }));
     }
     Ok(match name {
-        "eq" => Box::new(move |r| bits::<T>(r, a, b, |a, b| a == b)),
-        "lt" | "lo" => Box::new(move |r| bits::<T>(r, a, b, |a, b| a < b)),
-        "le" | "ls" => Box::new(move |r| bits::<T>(r, a, b, |a, b| a <= b)),
-        "gt" | "hi" => Box::new(move |r| bits::<T>(r, a, b, |a, b| a > b)),
-        "ge" | "hs" => Box::new(move |r| bits::<T>(r, a, b, |a, b| a >= b)),
-        _ => Box::new(move |r| bits::<T>(r, a, b, holds)),
+        "eq" => loop_of::<T>(a, b, outcome, |a, b| a == b),
+        "lt" | "lo" => loop_of::<T>(a, b, outcome, |a, b| a < b),
+        "le" | "ls" => loop_of::<T>(a, b, outcome, |a, b| a <= b),
+        "gt" | "hi" => loop_of::<T>(a, b, outcome, |a, b| a > b),
+        "ge" | "hs" => loop_of::<T>(a, b, outcome, |a, b| a >= b),
+        // the opposites hold if one is no number, too
+        "leu" => loop_of::<T>(a, b, outcome, |a, b| !greater(a, b)),
+        "geu" => loop_of::<T>(a, b, outcome, |a, b| !greater(b, a)),
+        _ => loop_of::<T>(a, b, outcome, holds),
     })
 }
 
@@ -257,69 +314,43 @@ fn compare(line: &mut Line, to_predicate: bool) -> Result<Action> {
     if !float && name.len() == 3 || flush && ty != Type::F32 {
         return line.unknown();
     }
-    let test = match ty {
-        Type::S(16) => test::<i16>(line, name, None)?,
-        Type::U(16) | Type::B(16) => test::<u16>(line, name, None)?,
-        Type::S(32) => test::<i32>(line, name, None)?,
-        Type::U(32) | Type::B(32) => test::<u32>(line, name, None)?,
-        Type::S(64) => test::<i64>(line, name, None)?,
-        Type::U(64) | Type::B(64) => test::<u64>(line, name, None)?,
-        Type::F16 => test::<f16>(line, name, None)?,
-        Type::BF16 => test::<bf16>(line, name, None)?,
-        Type::F32 => test::<f32>(
-            line,
-            name,
-            flush.then_some(super::float::flush as fn(f32) -> f32),
-        )?,
-        Type::F64 => test::<f64>(line, name, None)?,
-        _ => return line.unknown(),
+    let with = match combine {
+        None => None,
+        Some(operation) => {
+            let (with, negated) = line.predicate(3)?;
+            Some((operation, with, negated))
+        }
     };
-    let (with, negated) = match combine {
-        Some(_) => line.predicate(3)?,
-        None => (0, false),
-    };
-    let flip = if negated { u32::MAX } else { 0 };
-    let combined = move |holds: u32, registers: &Registers| match combine {
-        None => holds,
-        Some("and") => holds & (registers.predicates[with] ^ flip),
-        Some("or") => holds | (registers.predicates[with] ^ flip),
-        Some(_) => holds ^ registers.predicates[with] ^ flip,
-    };
-    if !to_predicate {
-        let one = match result {
-            Type::F32 => 1f32.to_bits(),
-            Type::F16 => f16::ONE.to_bits().into(),
-            Type::BF16 => bf16::ONE.to_bits().into(),
-            Type::U(32) | Type::S(32) => u32::MAX,
-            Type::U(16) | Type::S(16) => u16::MAX.into(),
-            _ => return line.unknown(),
-        };
-        let d = if result.bits() == 16 {
-            line.dest::<u16>(0)?
-        } else {
-            line.dest::<u32>(0)?
-        };
-        return Ok(compute(move |registers, mask| {
-            let bits = combined(test(registers), registers);
-            let out = std::array::from_fn(|lane| if bits >> lane & 1 == 1 { one } else { 0 });
-            u32::set(registers, d, out, mask);
-        }));
-    }
-    let (d, other) = match line.operand(0)? {
-        Operand::Pair(d, other) => (
+    let to = match (line.operand(0)?, result) {
+        (Operand::Pair(d, other), Type::Pred) => Target::Predicate(
             line.dest_of(d, Bank::Predicate, 1)?,
             Some(line.dest_of(other, Bank::Predicate, 1)?),
         ),
-        d => (line.dest_of(d, Bank::Predicate, 1)?, None),
+        (d, Type::Pred) => Target::Predicate(line.dest_of(d, Bank::Predicate, 1)?, None),
+        (_, Type::F32) => Target::Word(line.dest::<u32>(0)?, 1f32.to_bits()),
+        (_, Type::F16) => Target::Word(line.dest::<u16>(0)?, f16::ONE.to_bits().into()),
+        (_, Type::BF16) => Target::Word(line.dest::<u16>(0)?, bf16::ONE.to_bits().into()),
+        (_, Type::U(16) | Type::S(16)) => Target::Word(line.dest::<u16>(0)?, u16::MAX.into()),
+        (_, Type::U(32) | Type::S(32)) => Target::Word(line.dest::<u32>(0)?, u32::MAX),
+        _ => return line.unknown(),
     };
-    Ok(compute(move |registers, mask| {
-        let holds = test(registers);
-        let (first, second) = (combined(holds, registers), combined(!holds, registers));
-        registers.set_predicate(d, first, mask);
-        if let Some(other) = other {
-            registers.set_predicate(other, second, mask);
+    let outcome = Outcome { with, to };
+    match ty {
+        Type::S(16) => test::<i16>(line, name, None, outcome),
+        Type::U(16) | Type::B(16) => test::<u16>(line, name, None, outcome),
+        Type::S(32) => test::<i32>(line, name, None, outcome),
+        Type::U(32) | Type::B(32) => test::<u32>(line, name, None, outcome),
+        Type::S(64) => test::<i64>(line, name, None, outcome),
+        Type::U(64) | Type::B(64) => test::<u64>(line, name, None, outcome),
+        Type::F16 => test::<f16>(line, name, None, outcome),
+        Type::BF16 => test::<bf16>(line, name, None, outcome),
+        Type::F32 => {
+            let flush = flush.then_some(super::float::flush as fn(f32) -> f32);
+            test::<f32>(line, name, flush, outcome)
         }
-    }))
+        Type::F64 => test::<f64>(line, name, None, outcome),
+        _ => line.unknown(),
+    }
 }
 
 fn select<T: Lane>(line: &mut Line) -> Result<Action> {
@@ -330,18 +361,19 @@ fn select<T: Lane>(line: &mut Line) -> Result<Action> {
         line.source::<T>(2)?,
     );
     let (p, negated) = line.predicate(3)?;
-    Ok(compute(move |registers, mask| {
-        let (a, mut out) = (T::get(registers, a), T::get(registers, b));
-        let chosen = registers.predicates[p] ^ if negated { u32::MAX } else { 0 };
-        for lane in 0..32 {
-            out[lane] = if chosen >> lane & 1 == 1 {
-                a[lane]
-            } else {
-                out[lane]
-            };
-        }
-        T::set(registers, d, out, mask);
-    }))
+    Ok(compute(
+        #[inline(always)]
+        move |registers, mask| {
+            let (a, b) = (T::get(registers, a), T::get(registers, b));
+            let chosen = registers.predicates[p] ^ if negated { u32::MAX } else { 0 };
+            let mut out = [T::default(); LANES];
+            for lane in 0..LANES {
+                let first = chosen >> lane & 1 == 1;
+                out[lane] = if first { a[lane] } else { b[lane] };
+            }
+            T::set(registers, d, out, mask);
+        },
+    ))
 }
 
 fn slct(line: &mut Line) -> Result<Action> {

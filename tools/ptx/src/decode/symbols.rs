@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::slots::Slots;
 use crate::error::{Error, Result};
 use crate::exec::registers::Bank;
 use crate::program::{LaneMask, Register, Special};
@@ -33,24 +34,31 @@ struct Scope {
 }
 
 /// Scopes from the module inwards.
-pub(super) struct Scopes(Vec<Scope>);
+pub(super) struct Scopes {
+    scopes: Vec<Scope>,
+    /// Where registers live that were declared with a number.
+    slots: Slots,
+}
 
 impl Scopes {
-    pub fn new() -> Self {
-        Scopes(vec![Scope::default()])
+    pub fn new(slots: Slots) -> Self {
+        Scopes {
+            scopes: vec![Scope::default()],
+            slots,
+        }
     }
 
     fn top(&mut self) -> &mut Scope {
-        self.0.last_mut().expect("the scope of the module")
+        self.scopes.last_mut().expect("the scope of the module")
     }
 
     pub fn open(&mut self) {
-        self.0.push(Scope::default());
+        self.scopes.push(Scope::default());
     }
 
     /// Closes a scope and returns its resolved branches: instruction, position, target.
     pub fn close(&mut self) -> Vec<(usize, usize, u32)> {
-        let scope = self.0.pop().expect("an open scope");
+        let scope = self.scopes.pop().expect("an open scope");
         let mut resolved = vec![];
         for (at, position, label, line) in scope.open {
             match scope.labels.get(&label) {
@@ -63,7 +71,7 @@ impl Scopes {
 
     /// Fails if a branch is left without its label.
     pub fn check_labels(&self) -> Result<()> {
-        match self.0.iter().flat_map(|scope| &scope.open).next() {
+        match self.scopes.iter().flat_map(|scope| &scope.open).next() {
             Some((_, _, label, line)) => Err(Error::at(*line, format!("no label {label}"))),
             None => Ok(()),
         }
@@ -90,7 +98,7 @@ impl Scopes {
     }
 
     pub fn targets(&self, name: &str) -> Option<Vec<String>> {
-        let mut scopes = self.0.iter().rev();
+        let mut scopes = self.scopes.iter().rev();
         scopes.find_map(|scope| scope.targets.get(name).cloned())
     }
 
@@ -101,7 +109,7 @@ impl Scopes {
     pub fn register(&self, name: &str) -> Option<Register> {
         let digits = name.len() - name.trim_end_matches(|c: char| c.is_ascii_digit()).len();
         let (stem, number) = name.split_at(name.len() - digits);
-        self.0.iter().rev().find_map(|scope| {
+        let found = self.scopes.iter().rev().find_map(|scope| {
             if let Some(register) = scope.registers.get(name) {
                 return Some(*register);
             }
@@ -111,11 +119,12 @@ impl Scopes {
                 slot: first.slot + number as usize,
                 ..*first
             })
-        })
+        });
+        found.map(|register| self.slots.place(register))
     }
 
     pub fn symbol(&self, name: &str) -> Option<Symbol> {
-        let mut scopes = self.0.iter().rev();
+        let mut scopes = self.scopes.iter().rev();
         scopes.find_map(|scope| scope.symbols.get(name).copied())
     }
 }

@@ -4,131 +4,259 @@
 //! then.
 
 use super::block::{Env, early};
-use super::memory::{addresses, count, fault, global_outcome, note};
-use super::registers::{LANES, lanes};
+use super::memory::{fault, global_outcome, note};
+use super::registers::{LANES, Row, lanes};
+use super::rows::{addresses, count, extent, shared_places};
 use super::shared::{Site, Write};
 use super::warp::Warp;
+use crate::device::Allocation;
 use crate::finding::Kind;
 use crate::program::AsyncCopy;
 use crate::types::Space;
+use crate::wide::wide;
 
-/// A copy of one lane.
+/// Copies of the lanes of one instruction.
 #[derive(Debug, Clone)]
 pub(super) struct PendingCopy {
+    /// Of lane 0.
     site: Site,
-    /// Group of the lane that it belongs to.
-    group: u32,
-    shared: usize,
-    global: u64,
+    /// Lanes that are still to copy.
+    mask: u32,
     bytes: usize,
+    /// Group of each lane that it belongs to.
+    groups: Row<u32>,
+    shared: Row<u32>,
+    global: Row<u64>,
     /// Bytes that are read; the rest is zero.
-    reads: usize,
-}
-
-impl PendingCopy {
-    pub fn site(&self) -> Site {
-        self.site
-    }
+    reads: Row<u32>,
 }
 
 pub(super) fn copy(warp: &mut Warp, env: &mut Env, copy: &AsyncCopy, pc: usize, mask: u32) {
+    wide(
+        #[inline(always)]
+        || copy_in(warp, env, copy, pc, mask),
+    );
+}
+
+#[inline(always)]
+fn copy_in(warp: &mut Warp, env: &mut Env, copy: &AsyncCopy, pc: usize, mask: u32) {
     let to = addresses(&warp.registers, &copy.shared);
     let from = addresses(&warp.registers, &copy.global);
     let bytes = copy.bytes;
-    let mut reading = 0;
-    let reads: [usize; LANES] = std::array::from_fn(|lane| {
-        let ignored = copy.ignore.is_some_and(|(predicate, negated)| {
-            (warp.registers.predicates[predicate] >> lane & 1 == 1) != negated
-        });
-        match copy.source_bytes {
-            _ if ignored => 0,
-            Some(slot) => bytes.min(warp.registers.words[slot][lane] as usize),
-            None => bytes,
-        }
+    let ignored = copy.ignore.map_or(0, |(predicate, negated)| {
+        warp.registers.predicates[predicate] ^ if negated { u32::MAX } else { 0 }
     });
-    for lane in lanes(mask) {
-        reading |= u32::from(reads[lane] > 0) << lane;
+    let mut reads = [bytes as u32; LANES];
+    if let Some(slot) = copy.source_bytes {
+        for (reads, size) in reads.iter_mut().zip(&warp.registers.words[slot]) {
+            *reads = (*size).min(bytes as u32);
+        }
     }
+    let mut reading = 0;
+    for (lane, reads) in reads.iter_mut().enumerate() {
+        if ignored >> lane & 1 == 1 {
+            *reads = 0;
+        }
+        reading |= u32::from(*reads > 0) << lane;
+    }
+    reading &= mask;
     count(env, Space::Shared, &to, mask, bytes, pc);
     count(env, Space::Global, &from, reading, bytes, pc);
-    for lane in lanes(mask) {
-        let site = warp.site(pc, lane);
-        let Some(at) = super::memory::shared_row(env, site, to[lane], bytes) else {
-            continue;
-        };
-        // an address that is not read is not checked
-        if reads[lane] > 0 {
-            if !from[lane].is_multiple_of(bytes as u64) {
-                fault(
-                    env,
-                    site,
-                    Space::Global,
-                    from[lane],
-                    bytes,
-                    Kind::Misaligned,
-                );
-                continue;
-            }
-            if let Err(kind) = env
-                .setting
-                .device
-                .locate(&mut env.hint, from[lane], reads[lane])
-            {
-                fault(env, site, Space::Global, from[lane], reads[lane], kind);
-                continue;
-            }
-        }
-        let hazard = env.shared.write(site, at, bytes, Write::CopyStarts);
+    let mut pending = PendingCopy {
+        site: warp.site(pc, 0),
+        mask,
+        bytes,
+        groups: warp.groups,
+        shared: [0; LANES],
+        global: from,
+        reads,
+    };
+    for group in &mut pending.groups {
+        *group += 1;
+    }
+    match shared_places(env, &to, mask, bytes) {
+        Some(places) if sources_fit(env, &pending, reading) => pending.shared = places,
+        _ => check_lanes(env, &mut pending, &to),
+    }
+    let PendingCopy { site, mask, .. } = pending;
+    let starts = Write::CopyStarts;
+    let places = &pending.shared;
+    let clean = env.shared.clean_writes(site, places, mask, bytes, starts);
+    start(env, &pending, clean);
+    for lane in lanes(mask & !clean) {
+        let (at, site) = (pending.shared[lane] as usize, Site { lane, ..site });
+        let hazard = env.shared.write(site, at, bytes, starts);
         note(env, site, to[lane], hazard);
-        let pending = PendingCopy {
-            site,
-            group: warp.groups[lane] + 1,
-            shared: at,
-            global: from[lane],
-            bytes,
-            reads: reads[lane],
-        };
-        if early(env) {
-            transfer(env, &pending);
-        } else {
-            env.shared.bytes[at..at + bytes].fill(0xff);
-        }
+        start(env, &pending, 1 << lane);
+    }
+    if mask != 0 {
         warp.copies.push(pending);
     }
 }
 
-fn transfer(env: &mut Env, copy: &PendingCopy) {
-    let mut data = [0; 16];
-    if copy.reads > 0 {
-        let setting = env.setting;
-        let found = setting
-            .device
-            .locate(&mut env.hint, copy.global, copy.reads);
-        let Ok((allocation, at)) = found else {
-            return;
+/// True if what the lanes of `reading` read is aligned and lies in one allocation.
+fn sources_fit(env: &mut Env, copy: &PendingCopy, reading: u32) -> bool {
+    let (low, ..) = extent(&copy.global, reading);
+    low & (copy.bytes as u64 - 1) == 0 && (reading == 0 || source(env, copy, reading).is_some())
+}
+
+/// The allocation that all of `reading` read from, and the address of its first byte.
+#[inline(always)]
+fn source<'l>(
+    env: &mut Env<'l>,
+    copy: &PendingCopy,
+    reading: u32,
+) -> Option<(&'l Allocation, u64)> {
+    let (_, least, most) = extent(&copy.global, reading);
+    let mut end = most;
+    for lane in 0..LANES {
+        let reads = if reading >> lane & 1 == 1 {
+            copy.reads[lane]
+        } else {
+            0
         };
-        for (i, byte) in data[..copy.reads].iter_mut().enumerate() {
-            *byte = allocation.load(at + i, 1) as u8;
+        // what starts at the end of the address space lies in no allocation
+        end = end.max(copy.global[lane].saturating_add(u64::from(reads)) * u64::from(reads > 0));
+    }
+    let device = env.setting.device;
+    let found = device.locate(&mut env.hint, least, (end - least) as usize);
+    let (allocation, at) = found.ok()?;
+    Some((allocation, least - at as u64))
+}
+
+/// Takes out lanes that cannot copy, and tells why.
+fn check_lanes(env: &mut Env, copy: &mut PendingCopy, to: &Row<u64>) {
+    let (bytes, site) = (copy.bytes, copy.site);
+    for lane in lanes(copy.mask) {
+        let site = Site { lane, ..site };
+        let (from, reads) = (copy.global[lane], copy.reads[lane] as usize);
+        let Some(at) = super::memory::shared_row(env, site, to[lane], bytes) else {
+            copy.mask &= !(1 << lane);
+            continue;
+        };
+        copy.shared[lane] = at as u32;
+        // an address that is not read is not checked
+        if reads == 0 {
+            continue;
         }
-        if setting.options.checks {
-            for word in at / 4..(at + copy.reads).div_ceil(4) {
-                let touched = (at + copy.reads - 4 * word).min(4);
-                let mask = (1 << touched) - 1;
-                let outcome = env.toucher.touch(&allocation.cells[word], mask, false);
-                global_outcome(env, copy.site, copy.global, outcome, false);
+        let wrong = if !from.is_multiple_of(bytes as u64) {
+            Some((bytes, Kind::Misaligned))
+        } else {
+            let found = env.setting.device.locate(&mut env.hint, from, reads);
+            found.err().map(|kind| (reads, kind))
+        };
+        if let Some((bytes, kind)) = wrong {
+            copy.mask &= !(1 << lane);
+            fault(env, site, Space::Global, from, bytes, kind);
+        }
+    }
+}
+
+/// The bytes are in flight from now on, or there already.
+fn start(env: &mut Env, copy: &PendingCopy, mask: u32) {
+    if early(env) {
+        transfer(env, copy, mask);
+    } else {
+        for lane in lanes(mask) {
+            let at = copy.shared[lane] as usize;
+            for word in env.shared.bytes[at..at + copy.bytes].chunks_exact_mut(4) {
+                word.copy_from_slice(&[0xff; 4]);
             }
         }
     }
-    env.shared.bytes[copy.shared..copy.shared + copy.bytes].copy_from_slice(&data[..copy.bytes]);
+}
+
+fn transfer(env: &mut Env, copy: &PendingCopy, mask: u32) {
+    wide(
+        #[inline(always)]
+        || match copy.bytes {
+            4 => transfer_of::<4>(env, copy, mask),
+            8 => transfer_of::<8>(env, copy, mask),
+            _ => transfer_of::<16>(env, copy, mask),
+        },
+    );
+}
+
+#[inline(always)]
+fn transfer_of<const BYTES: usize>(env: &mut Env, copy: &PendingCopy, mask: u32) {
+    let reading = lanes(mask).filter(|lane| copy.reads[*lane] > 0);
+    let reading = reading.fold(0, |reading, lane| reading | 1u32 << lane);
+    let together = if reading == 0 {
+        None
+    } else {
+        source(env, copy, reading)
+    };
+    for lane in lanes(mask) {
+        let (at, reads) = (copy.shared[lane] as usize, copy.reads[lane] as usize);
+        if reads == 0 {
+            env.shared.bytes[at..at + BYTES].copy_from_slice(&[0; BYTES]);
+            continue;
+        }
+        // lanes may read from several allocations, which may have been freed
+        let alone = || source(&mut *env, copy, 1 << lane);
+        let Some((allocation, base)) = together.or_else(alone) else {
+            continue;
+        };
+        let from = (copy.global[lane] - base) as usize;
+        let to = &mut env.shared.bytes[at..at + BYTES];
+        if reads == BYTES {
+            for (i, word) in to.chunks_exact_mut(4).enumerate() {
+                word.copy_from_slice(&(allocation.load(from + 4 * i, 4) as u32).to_le_bytes());
+            }
+        } else {
+            for (i, byte) in to.iter_mut().enumerate() {
+                *byte = if i < reads {
+                    allocation.load(from + i, 1) as u8
+                } else {
+                    0
+                };
+            }
+        }
+        if env.setting.options.checks {
+            check_source(env, copy, lane, allocation, from);
+        }
+    }
+}
+
+/// Notes what a lane reads from an offset of an allocation, and reports what is wrong with it.
+#[inline(always)]
+fn check_source(
+    env: &mut Env,
+    copy: &PendingCopy,
+    lane: usize,
+    allocation: &Allocation,
+    from: usize,
+) {
+    let reads = copy.reads[lane] as usize;
+    let cells = &allocation.cells[from / 4..(from + reads).div_ceil(4)];
+    if reads.is_multiple_of(4) && env.toucher.reads_are_clean(cells) {
+        return;
+    }
+    let site = Site { lane, ..copy.site };
+    for (i, cell) in cells.iter().enumerate() {
+        let touched = (reads - 4 * i).min(4);
+        let outcome = env.toucher.touch(cell, (1 << touched) - 1, false);
+        global_outcome(env, site, copy.global[lane], outcome, false);
+    }
 }
 
 /// The bytes are there from now on.
 pub(super) fn complete(env: &mut Env, copy: &PendingCopy) {
     if !early(env) {
-        transfer(env, copy);
+        transfer(env, copy, copy.mask);
     }
-    env.shared
-        .write(copy.site, copy.shared, copy.bytes, Write::CopyEnds);
+    let PendingCopy {
+        site,
+        mask,
+        bytes,
+        shared,
+        ..
+    } = copy;
+    let ends = Write::CopyEnds;
+    wide(
+        #[inline(always)]
+        || env.shared.clean_writes(*site, shared, *mask, *bytes, ends),
+    );
 }
 
 pub(super) fn commit(warp: &mut Warp, mask: u32) {
@@ -139,24 +267,42 @@ pub(super) fn commit(warp: &mut Warp, mask: u32) {
 
 /// Waits for all but the latest `groups` groups; for everything if that is None.
 pub(super) fn wait(warp: &mut Warp, env: &mut Env, groups: Option<u32>, mask: u32) {
-    let committed = warp.groups;
-    let due = |copy: &PendingCopy| {
-        let lane = copy.site.lane;
-        let last = groups.map_or(u32::MAX, |groups| committed[lane].saturating_sub(groups));
-        mask >> lane & 1 == 1 && copy.group <= last
-    };
-    let mut completed: Vec<PendingCopy> = warp.copies.extract_if(.., |copy| due(copy)).collect();
+    let last = |committed: u32| groups.map_or(u32::MAX, |groups| committed.saturating_sub(groups));
+    let last = warp.groups.map(last);
+    let mut completed = take(&mut warp.copies, mask, &last);
     for barrier in env.mbarriers.values_mut() {
         for (site, copies) in &mut barrier.after {
             if site.warp == warp.index {
-                completed.extend(copies.extract_if(.., |copy| due(copy)));
+                completed.extend(take(copies, mask, &last));
             }
         }
     }
-    completed.sort_by_key(|copy| (copy.site.issue, copy.site.lane));
+    // an instruction's lanes may have parted, and go by their numbers
+    completed.sort_by_key(|copy| (copy.site.issue, copy.mask.trailing_zeros()));
     for copy in &completed {
         complete(env, copy);
     }
+}
+
+/// Takes out what lanes of `mask` copy in groups up to `last`.
+pub(super) fn take(copies: &mut Vec<PendingCopy>, mask: u32, last: &Row<u32>) -> Vec<PendingCopy> {
+    let mut taken = vec![];
+    for copy in copies.iter_mut() {
+        let mut due = 0;
+        for (lane, (group, last)) in copy.groups.iter().zip(last).enumerate() {
+            due |= u32::from(group <= last) << lane;
+        }
+        due &= mask & copy.mask;
+        if due != 0 {
+            copy.mask &= !due;
+            taken.push(PendingCopy {
+                mask: due,
+                ..copy.clone()
+            });
+        }
+    }
+    copies.retain(|copy| copy.mask != 0);
+    taken
 }
 
 /// Lanes exit: what they asked for still happens.

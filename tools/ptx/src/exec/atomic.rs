@@ -3,10 +3,9 @@
 use half::{bf16, f16};
 
 use super::block::Env;
-use super::memory::{
-    addresses, count, fault, global_outcome, meet_others, note, read_lane, shared_row, write_lane,
-};
+use super::memory::{fault, global_outcome, meet_others, note, read_lane, shared_row, write_lane};
 use super::registers::lanes;
+use super::rows::{addresses, count};
 use super::shared::Write;
 use super::warp::Warp;
 use crate::finding::Kind;

@@ -16,6 +16,7 @@ use crate::hopper::Hopper;
 use crate::program::{Action, Fill, LaneMask, SHARED_START, Special};
 use crate::shadow::Toucher;
 use crate::types::Space;
+use crate::wide::wide;
 
 /// What the warps of a block share.
 pub(super) struct Env<'l> {
@@ -33,7 +34,9 @@ pub(super) struct Env<'l> {
     pub cluster: Cluster,
     /// Whether something happened that a waiting warp may wait for.
     pub progress: bool,
-    /// Work by instruction.
+    /// How often each instruction was issued, and its active lanes.
+    pub issues: Vec<(u64, u64)>,
+    /// Other work by instruction.
     pub work: Vec<Work>,
     pub findings: Findings,
     /// What the block has printed.
@@ -200,6 +203,7 @@ pub(super) fn run<'l>(
         mbarriers: HashMap::new(),
         cluster: Cluster::new(blocks.iter().map(seat).collect()),
         progress: false,
+        issues: vec![(0, 0); program.code.len()],
         work: vec![Work::default(); program.code.len()],
         findings: Findings::default(),
         printed: String::new(),
@@ -218,7 +222,13 @@ pub(super) fn run<'l>(
         (0..count).map(warp).collect()
     };
     let mut warps: Vec<Vec<Warp>> = blocks.iter().enumerate().map(warps).collect();
-    schedule(&mut env, &mut warps);
+    wide(
+        #[inline(always)]
+        || schedule(&mut env, &mut warps),
+    );
+    for (work, (instructions, lanes)) in env.work.iter_mut().zip(&env.issues) {
+        (work.instructions, work.lanes) = (*instructions, *lanes);
+    }
     super::warpgroup::misused_registers(&mut env);
     (env.work, env.findings, env.printed)
 }
@@ -226,6 +236,7 @@ pub(super) fn run<'l>(
 /// Turns without progress after which the warps that are left are stuck.
 const PATIENCE: u32 = 64;
 
+#[inline(always)]
 fn schedule(env: &mut Env, blocks: &mut [Vec<Warp>]) {
     let code = &env.setting.program.code;
     let at_cluster = |warp: &Warp| matches!(&code[warp.waits_at()].action, Action::Hopper(hopper) if matches!(**hopper, Hopper::ClusterWait));

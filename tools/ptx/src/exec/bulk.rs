@@ -7,8 +7,9 @@ use super::block::{Env, Place, early};
 use super::bytes::{little_endian, read_global, read_map, reduced};
 use super::departing::{Target, depart};
 use super::mbarrier::locate;
-use super::memory::{addresses, fault, note};
+use super::memory::{fault, note};
 use super::registers::lanes;
+use super::rows::addresses;
 use super::shared::Site;
 use super::tile::Tile;
 use super::warp::Warp;
@@ -83,7 +84,7 @@ pub(super) fn copy(warp: &mut Warp, env: &mut Env, copy: &BulkCopy, pc: usize, m
         }
         if env.setting.options.counters && copy.route != Route::SharedToShared {
             let global = if spaces.0 == Space::Global { to } else { from };
-            env.work[pc].global(&mut [global & ((1 << 62) - 1)], bytes as u64);
+            env.work[pc].global(&[global & ((1 << 62) - 1)], bytes as u64);
         }
         if copy.route == Route::SharedToGlobal {
             let byte_mask = copy

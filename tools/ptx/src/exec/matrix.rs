@@ -1,15 +1,16 @@
 //! Matrix instructions. Fragments are laid out as in the PTX manual, "Matrix Fragments for mma".
 
-use half::f16;
-
 use super::block::{Env, Place};
-use super::memory::{addresses, count, note, shared_row};
+use super::fragment::{fragment, gather};
+use super::memory::{note, shared_row};
 use super::registers::{ALL, LANES, Lane, Registers, Row};
+use super::rows::{addresses, count, shared_places};
 use super::shared::Write;
 use super::warp::Warp;
 use crate::finding::Kind;
 use crate::program::{Accumulator, Address, Factor, Mma};
 use crate::types::Space;
+use crate::wide::wide;
 
 /// Matrix instructions need all lanes; true if they are there.
 fn whole_warp(warp: &Warp, env: &mut Env, pc: usize, mask: u32) -> bool {
@@ -31,174 +32,52 @@ pub(super) fn multiply(warp: &mut Warp, env: &mut Env, mma: &Mma, pc: usize, mas
     } else if matches!(mma.a_type, Factor::E4M3 | Factor::E5M2) {
         super::factors::multiply_eight(&mut warp.registers, mma);
     } else {
-        let registers = &mut warp.registers;
-        pulp::Arch::new().dispatch(MultiplyFloat { registers, mma });
+        super::product::multiply(&mut warp.registers, mma);
     }
 }
 
-/// A closure would be too large to be inlined where the vector instructions are.
-struct MultiplyFloat<'m> {
-    registers: &'m mut Registers,
-    mma: &'m Mma,
-}
-
-impl pulp::NullaryFnOnce for MultiplyFloat<'_> {
-    type Output = ();
-
-    #[inline(always)]
-    fn call(self) {
-        multiply_float(self.registers, self.mma);
-    }
-}
-
-fn per_word(factor: Factor) -> usize {
-    match factor {
-        Factor::TF32 => 1,
-        Factor::F16 | Factor::BF16 => 2,
-        _ => 4,
-    }
-}
-
-/// Calls `put(row, k, word, element)` for all elements of `a`.
-#[inline(always)]
-fn each_a<T>(
-    registers: &Registers,
-    mma: &Mma,
-    element: impl Fn(u32, usize) -> T,
-    mut put: impl FnMut(usize, usize, T),
-) {
-    let per = per_word(mma.a_type);
+/// Calls `put(row, k, element)` for all bytes of `a`.
+fn each_a(registers: &Registers, mma: &Mma, mut put: impl FnMut(usize, usize, i64)) {
     for (i, slot) in mma.a.iter().enumerate() {
-        let words = &registers.words[*slot];
-        for (lane, word) in words.iter().enumerate() {
-            let (row, k) = (lane / 4 + 8 * (i % 2), lane % 4 * per + 4 * per * (i / 2));
-            for e in 0..per {
-                put(row, k + e, element(*word, e));
-            }
-        }
-    }
-}
-
-/// Calls `put(k, column, element)` for all elements of `b`.
-#[inline(always)]
-fn each_b<T>(
-    registers: &Registers,
-    mma: &Mma,
-    element: impl Fn(u32, usize) -> T,
-    mut put: impl FnMut(usize, usize, T),
-) {
-    let per = per_word(mma.b_type);
-    for (i, slot) in mma.b.iter().enumerate() {
-        let words = &registers.words[*slot];
-        for (lane, word) in words.iter().enumerate() {
-            let k = lane % 4 * per + 4 * per * i;
-            for e in 0..per {
-                put(k + e, lane / 4, element(*word, e));
-            }
-        }
-    }
-}
-
-/// Row and column of the first element that word `i` of an accumulator holds in a lane; halves hold two.
-#[inline(always)]
-fn place(lane: usize, i: usize, halves: bool) -> (usize, usize) {
-    if halves {
-        (lane / 4 + 8 * i, lane % 4 * 2)
-    } else {
-        (lane / 4 + 8 * (i / 2), lane % 4 * 2 + i % 2)
-    }
-}
-
-#[inline(always)]
-fn float(word: u32, e: usize, factor: Factor) -> f32 {
-    match factor {
-        Factor::F16 => f16::from_bits((word >> (16 * e)) as u16).to_f32(),
-        Factor::BF16 => f32::from_bits(word >> (16 * e) << 16),
-        // the hardware does not read the other bits
-        _ => f32::from_bits(word & !0x1fff),
-    }
-}
-
-#[inline(always)]
-fn multiply_float(registers: &mut Registers, mma: &Mma) {
-    let mut a = [[0f32; 16]; 16];
-    let mut b = [[0f32; 8]; 16];
-    each_a(
-        registers,
-        mma,
-        |w, e| float(w, e, mma.a_type),
-        |row, k, x| a[row][k] = x,
-    );
-    each_b(
-        registers,
-        mma,
-        |w, e| float(w, e, mma.b_type),
-        |k, column, x| b[k][column] = x,
-    );
-    let mut c = [[0f32; 8]; 16];
-    let halves = mma.addend == Accumulator::F16;
-    for (i, slot) in mma.c.iter().enumerate() {
         for (lane, word) in registers.words[*slot].iter().enumerate() {
-            let (row, column) = place(lane, i, halves);
-            if halves {
-                c[row][column] = float(*word, 0, Factor::F16);
-                c[row][column + 1] = float(*word, 1, Factor::F16);
-            } else {
-                c[row][column] = f32::from_bits(*word);
+            let (row, k) = (lane / 4 + 8 * (i % 2), lane % 4 * 4 + 16 * (i / 2));
+            for e in 0..4 {
+                put(row, k + e, byte(*word, e, mma.a_type));
             }
         }
     }
-    for (row, sums) in a.iter().zip(&mut c) {
-        for (x, column) in row.iter().zip(&b).take(mma.k) {
-            for (sum, y) in sums.iter_mut().zip(column) {
-                *sum = x.mul_add(*y, *sum);
+}
+
+/// Calls `put(k, column, element)` for all bytes of `b`.
+fn each_b(registers: &Registers, mma: &Mma, mut put: impl FnMut(usize, usize, i64)) {
+    for (i, slot) in mma.b.iter().enumerate() {
+        for (lane, word) in registers.words[*slot].iter().enumerate() {
+            let k = lane % 4 * 4 + 16 * i;
+            for e in 0..4 {
+                put(k + e, lane / 4, byte(*word, e, mma.b_type));
             }
         }
     }
-    let halves = mma.result == Accumulator::F16;
-    for (i, slot) in mma.d.iter().enumerate() {
-        let words = &mut registers.words[*slot];
-        for (lane, word) in words.iter_mut().enumerate() {
-            let (row, column) = place(lane, i, halves);
-            *word = if halves {
-                let half = |x: f32| u32::from(f16::from_f32(x).to_bits());
-                half(c[row][column]) | half(c[row][column + 1]) << 16
-            } else if c[row][column].is_nan() {
-                0x7fff_ffff
-            } else {
-                c[row][column].to_bits()
-            };
-        }
+}
+
+fn byte(word: u32, e: usize, factor: Factor) -> i64 {
+    let byte = (word >> (8 * e)) as u8;
+    if factor == Factor::S8 {
+        i64::from(byte as i8)
+    } else {
+        i64::from(byte)
     }
 }
 
 fn multiply_whole(registers: &mut Registers, mma: &Mma) {
-    let byte = |word: u32, e: usize, factor: Factor| {
-        let byte = (word >> (8 * e)) as u8;
-        if factor == Factor::S8 {
-            i64::from(byte as i8)
-        } else {
-            i64::from(byte)
-        }
-    };
     let mut a = [[0i64; 32]; 16];
     let mut b = [[0i64; 8]; 32];
-    each_a(
-        registers,
-        mma,
-        |w, e| byte(w, e, mma.a_type),
-        |row, k, x| a[row][k] = x,
-    );
-    each_b(
-        registers,
-        mma,
-        |w, e| byte(w, e, mma.b_type),
-        |k, column, x| b[k][column] = x,
-    );
+    each_a(registers, mma, |row, k, x| a[row][k] = x);
+    each_b(registers, mma, |k, column, x| b[k][column] = x);
     for i in 0..4 {
         let c = registers.words[mma.c[i]];
         let d: Row<u32> = std::array::from_fn(|lane| {
-            let (row, column) = place(lane, i, false);
+            let (row, column) = (lane / 4 + 8 * (i / 2), lane % 4 * 2 + i % 2);
             let products = (0..mma.k).map(|k| a[row][k] * b[k][column]);
             let sum = i64::from(c[lane] as i32) + products.sum::<i64>();
             if mma.saturate {
@@ -227,6 +106,13 @@ pub(super) fn load(
     let addresses = addresses(&warp.registers, address);
     let rows = ALL >> (32 - 8 * dest.len() as u32);
     count(env, Space::Shared, &addresses, rows, 16, pc);
+    let clean = wide(
+        #[inline(always)]
+        || load_clean(warp, env, &addresses, dest, transpose, pc),
+    );
+    if clean {
+        return;
+    }
     for (q, slot) in dest.iter().enumerate() {
         let mut matrix = [[u16::MAX; 8]; 8];
         for (r, row) in matrix.iter_mut().enumerate() {
@@ -245,34 +131,32 @@ pub(super) fn load(
     }
 }
 
-/// What each lane holds of an 8x8 matrix of halves.
-fn fragment(matrix: &[[u16; 8]; 8], transpose: bool) -> Row<u32> {
-    std::array::from_fn(|lane| {
-        let (i, j) = (lane / 4, lane % 4 * 2);
-        let (low, high) = if transpose {
-            (matrix[j][i], matrix[j + 1][i])
-        } else {
-            (matrix[i][j], matrix[i][j + 1])
-        };
-        u32::from(low) | u32::from(high) << 16
-    })
-}
-
-/// The matrix that lanes hold.
-fn gather(words: &Row<u32>, transpose: bool) -> [[u16; 8]; 8] {
-    let mut matrix = [[0; 8]; 8];
-    for (lane, word) in words.iter().enumerate() {
-        let (i, j) = (lane / 4, lane % 4 * 2);
-        for e in 0..2 {
-            let element = (word >> (16 * e)) as u16;
-            if transpose {
-                matrix[j + e][i] = element;
-            } else {
-                matrix[i][j + e] = element;
-            }
-        }
+/// `ldmatrix` if nothing is wrong with it.
+#[inline(always)]
+fn load_clean(
+    warp: &mut Warp,
+    env: &mut Env,
+    addresses: &Row<u64>,
+    dest: &[usize],
+    transpose: bool,
+    pc: usize,
+) -> bool {
+    let rows = ALL >> (32 - 8 * dest.len() as u32);
+    let Some(places) = shared_places(env, addresses, rows, 16) else {
+        return false;
+    };
+    let site = warp.site(pc, 0);
+    if !env.shared.reads_are_clean(site, &places, rows, 16) {
+        return false;
     }
-    matrix
+    for (slot, places) in dest.iter().zip(places.chunks_exact(8)) {
+        let mut rows = [[0; 16]; 8];
+        for (row, at) in rows.iter_mut().zip(places) {
+            row.copy_from_slice(&env.shared.bytes[*at as usize..][..16]);
+        }
+        warp.registers.words[*slot] = super::fragment::of_bytes(&rows, transpose);
+    }
+    true
 }
 
 /// `stmatrix`, the other way round.

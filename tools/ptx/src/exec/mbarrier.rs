@@ -7,8 +7,9 @@ use std::collections::VecDeque;
 use super::asynchronous::PendingCopy;
 use super::block::{Env, Place, early};
 use super::bulk::Arriving;
-use super::memory::{addresses, fault, note};
-use super::registers::lanes;
+use super::memory::{fault, note};
+use super::registers::{LANES, lanes};
+use super::rows::addresses;
 use super::shared::Site;
 use super::warp::{Next, Warp};
 use crate::finding::Kind;
@@ -243,10 +244,8 @@ fn change(
             if !noinc {
                 barrier.pending += 1;
             }
-            let copies = warp
-                .copies
-                .extract_if(.., |copy| copy.site().lane == lane)
-                .collect();
+            let last = [u32::MAX; LANES];
+            let copies = super::asynchronous::take(&mut warp.copies, 1 << lane, &last);
             barrier.after.push((site, copies));
             if early(env) {
                 arrive_after_copies(env, at);

@@ -1,16 +1,19 @@
-//! Loads and stores, lane by lane, with their checks and counters.
+//! Loads and stores, lane by lane, with their checks; most are done by warps before, in `rows`.
 
 use super::block::{Env, Place};
 use super::registers::{Bank, LANES, Registers, lanes};
+use super::rows::{self, addresses, count, extend};
 use super::shared::{Hazard, Site, Write};
 use super::warp::{Next, Warp};
-use crate::decode::sign_extend;
+use crate::device::Allocation;
 use crate::finding::{Kind, Party};
-use crate::program::{Access, Action, Address, Register, resolve};
+use crate::program::{Access, Action, Register, resolve};
 use crate::shadow::{Conflict, Outcome};
 use crate::types::Space;
+use crate::wide::wide;
 
 /// Does what is neither a computation nor control flow.
+#[inline(always)]
 pub(super) fn execute(
     warp: &mut Warp,
     env: &mut Env,
@@ -103,53 +106,6 @@ pub(super) fn read_lane(registers: &Registers, from: Register, lane: usize) -> u
     }
 }
 
-/// Addresses of all lanes.
-#[inline(always)]
-pub(super) fn addresses(registers: &Registers, address: &Address) -> [u64; LANES] {
-    match address.base.bank {
-        Bank::Double => registers.doubles[address.base.slot]
-            .map(|base| base.wrapping_add(address.offset as u64)),
-        _ => registers.words[address.base.slot]
-            .map(|base| u64::from(base.wrapping_add(address.offset as u32))),
-    }
-}
-
-/// Counts the accesses of an instruction, each of `bytes` bytes.
-pub(super) fn count(
-    env: &mut Env,
-    space: Space,
-    addresses: &[u64; LANES],
-    mask: u32,
-    bytes: usize,
-    pc: usize,
-) {
-    if !env.setting.options.counters {
-        return;
-    }
-    let (mut global, mut globals) = ([0; LANES], 0);
-    let (mut shared, mut shareds) = ([0; LANES], 0);
-    for lane in lanes(mask) {
-        match resolve(space, addresses[lane]) {
-            (Space::Global, address) => {
-                global[globals] = address;
-                globals += 1;
-            }
-            (Space::Shared, address) => {
-                shared[shareds] = address;
-                shareds += 1;
-            }
-            _ => {}
-        }
-    }
-    let valid = |address: &u64| *address < 1 << 62;
-    if globals > 0 && global[..globals].iter().all(valid) {
-        env.work[pc].global(&mut global[..globals], bytes as u64);
-    }
-    if shareds > 0 && shared[..shareds].iter().all(valid) {
-        env.work[pc].shared(&mut shared[..shareds], bytes as u64);
-    }
-}
-
 impl Warp {
     #[inline(always)]
     pub(super) fn site(&self, pc: usize, lane: usize) -> Site {
@@ -181,7 +137,7 @@ pub(super) fn fault(
 
 /// Bit mask of the bytes of a word that an access of `bytes` at `at` touches.
 #[inline(always)]
-fn byte_mask(at: usize, bytes: usize) -> u64 {
+pub(super) fn byte_mask(at: usize, bytes: usize) -> u64 {
     if bytes >= 4 {
         0xf
     } else {
@@ -378,16 +334,36 @@ fn load(
         meet_others(env);
     }
     let mut values = [0; 8];
+    let first = mask.trailing_zeros() as usize;
+    let all = (access.bytes * access.count) as u64;
+    if access.space == Space::Param
+        && addresses.iter().all(|a| *a == addresses[first])
+        && addresses[first].saturating_add(all) <= env.setting.params.len() as u64
+        && addresses[first].is_multiple_of(all)
+    {
+        let site = warp.site(pc, first);
+        read(warp, env, access, site, addresses[first], &mut values);
+        for (register, value) in dest.iter().zip(values) {
+            if let Some(register) = register {
+                let value = extend(value, access.bytes, signed);
+                write_register(&mut warp.registers, *register, mask, |_| value);
+            }
+        }
+        return;
+    }
+    let clean = wide(
+        #[inline(always)]
+        || rows::load(warp, env, access, dest, signed, &addresses, pc, mask),
+    );
+    if clean {
+        return;
+    }
     for lane in lanes(mask) {
         let site = warp.site(pc, lane);
         read(warp, env, access, site, addresses[lane], &mut values);
         for (register, value) in dest.iter().zip(values) {
             if let Some(register) = register {
-                let value = if signed {
-                    sign_extend(value, 8 * access.bytes as u8)
-                } else {
-                    value
-                };
+                let value = extend(value, access.bytes, signed);
                 write_lane(&mut warp.registers, *register, lane, value);
             }
         }
@@ -419,30 +395,8 @@ fn write(
     let keep = u64::MAX >> (64 - 8 * bytes);
     match space {
         Space::Global | Space::Generic => {
-            let setting = env.setting;
-            match setting.device.locate(&mut env.hint, address, all) {
-                Ok((allocation, at)) => {
-                    let elements = || values[..count].iter().enumerate();
-                    if setting.options.checks {
-                        let mut outcome = Outcome::default();
-                        for word in at / 4..(at + all).div_ceil(4) {
-                            let (cell, mask) = (&allocation.cells[word], byte_mask(at, all));
-                            let now = if strong {
-                                env.toucher.atomic(cell, mask)
-                            } else {
-                                env.toucher.touch(cell, mask, true)
-                            };
-                            outcome.conflict = outcome.conflict.or(now.conflict);
-                        }
-                        let same = outcome.conflict.is_some()
-                            && elements()
-                                .all(|(i, v)| allocation.load(at + i * bytes, bytes) == v & keep);
-                        global_outcome(env, site, address, outcome, same);
-                    }
-                    for (i, value) in elements() {
-                        allocation.store(at + i * bytes, bytes, *value);
-                    }
-                }
+            match env.setting.device.locate(&mut env.hint, address, all) {
+                Ok(place) => write_global(env, access, site, address, place, values),
                 Err(kind) => fault(env, site, space, address, all, kind),
             }
         }
@@ -491,6 +445,40 @@ fn write(
     }
 }
 
+/// Writes the elements of one lane at an offset of an allocation.
+#[inline(always)]
+pub(super) fn write_global(
+    env: &mut Env,
+    access: &Access,
+    site: Site,
+    address: u64,
+    (allocation, at): (&Allocation, usize),
+    values: &[u64; 8],
+) {
+    let Access { bytes, count, .. } = *access;
+    let all = bytes * count;
+    let elements = || values[..count].iter().enumerate();
+    if env.setting.options.checks {
+        let mut outcome = Outcome::default();
+        for word in at / 4..(at + all).div_ceil(4) {
+            let (cell, mask) = (&allocation.cells[word], byte_mask(at, all));
+            let now = if access.strong {
+                env.toucher.atomic(cell, mask)
+            } else {
+                env.toucher.touch(cell, mask, true)
+            };
+            outcome.conflict = outcome.conflict.or(now.conflict);
+        }
+        let keep = u64::MAX >> (64 - 8 * bytes);
+        let same = outcome.conflict.is_some()
+            && elements().all(|(i, v)| allocation.load(at + i * bytes, bytes) == v & keep);
+        global_outcome(env, site, address, outcome, same);
+    }
+    for (i, value) in elements() {
+        allocation.store(at + i * bytes, bytes, *value);
+    }
+}
+
 fn store(
     warp: &mut Warp,
     env: &mut Env,
@@ -514,7 +502,11 @@ fn store(
         meet_others(env);
     }
     let mut values = [0; 8];
-    for lane in lanes(mask) {
+    let done = wide(
+        #[inline(always)]
+        || rows::store(warp, env, access, source, &addresses, pc, mask),
+    );
+    for lane in lanes(mask & !done) {
         for (value, register) in values.iter_mut().zip(source) {
             *value = read_lane(&warp.registers, *register, lane);
         }

@@ -118,7 +118,9 @@ impl Shared {
             let cell = &mut self.cells[index];
             cell.reading = cell.reading.saturating_sub(1);
             cell.readers |= 1 << warp;
-            self.reads[index * self.warps + warp] = self.clocks[warp][warp];
+            let now = self.clocks[warp][warp];
+            cell.read_clock = cell.read_clock.max(now);
+            self.reads[index * self.warps + warp] = now;
         }
     }
 

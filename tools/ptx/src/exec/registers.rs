@@ -1,6 +1,7 @@
 //! Registers of a warp: a row of 32 lanes each, in three banks.
 
 use half::{bf16, f16};
+use num_traits::PrimInt;
 
 /// Lanes of a warp.
 pub(crate) const LANES: usize = 32;
@@ -63,18 +64,36 @@ fn row<A: Copy, B: Copy + Default>(values: &Row<A>, f: impl Fn(A) -> B) -> Row<B
 
 /// `to[lane] = from[lane]` where the mask has a bit.
 #[inline(always)]
-fn blend<T: Copy>(to: &mut Row<T>, from: &Row<T>, mask: u32) {
+fn blend<T: PrimInt>(to: &mut Row<T>, from: &Row<T>, mask: u32) {
     if mask == ALL {
         *to = *from;
-    } else {
-        for lane in 0..LANES {
-            to[lane] = if mask >> lane & 1 == 1 {
-                from[lane]
-            } else {
-                to[lane]
-            };
-        }
+        return;
     }
+    let old = *to;
+    for lane in 0..LANES {
+        // without a branch, so that vectors can do it
+        let chosen = if mask >> lane & 1 == 1 {
+            T::max_value()
+        } else {
+            T::zero()
+        };
+        to[lane] = (from[lane] & chosen) | (old[lane] & !chosen);
+    }
+}
+
+/// The lanes in which a byte is 1; it is 0 in the others.
+#[inline(always)]
+pub(crate) fn lanes_of(flags: &Row<u8>) -> u32 {
+    // a store: the compiler would take the vector it has apart, lane by lane
+    let flags = std::hint::black_box(flags);
+    let mut bits = 0;
+    for (i, eight) in flags.chunks_exact(8).enumerate() {
+        let eight = u64::from_le_bytes(eight.try_into().expect("eight bytes"));
+        // the product has byte k of the eight at bit 56 + k
+        let eight = eight.wrapping_mul(0x0102_0408_1020_4080) >> 56;
+        bits |= (eight as u32) << (8 * i);
+    }
+    bits
 }
 
 macro_rules! lane {
@@ -149,10 +168,7 @@ impl Lane for bool {
     }
     #[inline(always)]
     fn set(registers: &mut Registers, slot: usize, values: Row<bool>, mask: u32) {
-        let mut bits = 0;
-        for (lane, value) in values.iter().enumerate() {
-            bits |= u32::from(*value) << lane;
-        }
+        let bits = lanes_of(&row(&values, u8::from));
         registers.set_predicate(slot, bits, mask);
     }
 }

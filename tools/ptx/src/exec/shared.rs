@@ -4,6 +4,8 @@
 //! it is ordered behind it. An access races with an earlier one its warp is not ordered behind.
 //! (Flanagan and Freund, "FastTrack: Efficient and Precise Dynamic Race Detection".)
 
+use super::registers::{Row, lanes};
+
 /// Who accesses: warp, lane, instruction, and the warp's count of instructions, which tells one from the next.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Site {
@@ -71,6 +73,8 @@ pub(super) struct Cell {
     pub reading: u16,
     /// Warps that have read since the last write.
     pub readers: u32,
+    /// The latest clock of any of them.
+    pub read_clock: u32,
     pub read_pc: u32,
     pub read_strong: bool,
 }
@@ -172,10 +176,12 @@ impl Shared {
                 found = Some(Hazard::Race(written(cell)));
             }
             let cell = &mut self.cells[index];
+            let now = self.clocks[site.warp][site.warp];
             cell.readers |= 1 << site.warp;
+            cell.read_clock = cell.read_clock.max(now);
             cell.read_pc = site.pc as u32;
             cell.read_strong = strong;
-            self.reads[index * self.warps + site.warp] = self.clocks[site.warp][site.warp];
+            self.reads[index * self.warps + site.warp] = now;
         }
         found
     }
@@ -247,14 +253,115 @@ impl Shared {
                 } else {
                     State::Written
                 },
-                copied: false,
                 reading: cell.reading,
-                readers: 0,
                 read_pc: if cell.reading > 0 { cell.read_pc } else { 0 },
-                read_strong: false,
+                ..Cell::default()
             };
         }
         found
+    }
+
+    /// Notes plain reads of `bytes` bytes by the lanes of a warp, and tells whether nothing is wrong with them. If
+    /// something is, [`Shared::read`] of each lane tells what; that some were noted before changes nothing.
+    #[inline(always)]
+    pub fn reads_are_clean(
+        &mut self,
+        site: Site,
+        places: &Row<u32>,
+        mask: u32,
+        bytes: usize,
+    ) -> bool {
+        if self.granule == 0 {
+            return true;
+        }
+        let warps = self.warps;
+        let clocks = &self.clocks[site.warp][..warps];
+        let (now, behind) = (clocks[site.warp], behind_all(clocks, site.warp));
+        let (shift, pieces) = (self.granule.trailing_zeros(), bytes / self.granule);
+        for lane in lanes(mask) {
+            let first = places[lane] as usize >> shift;
+            let cells = self.cells[first..first + pieces].iter_mut();
+            for (index, cell) in (first..).zip(cells) {
+                let writer = cell.write_warp as usize;
+                let ordered = cell.write_clock <= behind
+                    || writer == site.warp
+                    || cell.write_clock <= clocks[writer];
+                if cell.state != State::Written || !ordered {
+                    return false;
+                }
+                cell.readers |= 1 << site.warp;
+                cell.read_clock = cell.read_clock.max(now);
+                cell.read_pc = site.pc as u32;
+                cell.read_strong = false;
+                self.reads[index * warps + site.warp] = now;
+            }
+        }
+        true
+    }
+
+    /// Notes writes of `bytes` bytes by the lanes of a warp, plain ones or the start or end of copies, up to the first
+    /// that something is wrong with: [`Shared::write`] tells what. Returns the lanes before that one.
+    #[inline(always)]
+    pub fn clean_writes(
+        &mut self,
+        site: Site,
+        places: &Row<u32>,
+        mask: u32,
+        bytes: usize,
+        how: Write,
+    ) -> u32 {
+        if self.granule == 0 {
+            return mask;
+        }
+        let warps = self.warps;
+        let clocks = &self.clocks[site.warp][..warps];
+        let behind = behind_all(clocks, site.warp);
+        let (shift, pieces) = (self.granule.trailing_zeros(), bytes / self.granule);
+        let mut new = Cell {
+            write_clock: clocks[site.warp],
+            write_pc: site.pc as u32,
+            write_issue: site.issue,
+            write_warp: site.warp as u8,
+            state: if how == Write::CopyStarts {
+                State::InFlight
+            } else {
+                State::Written
+            },
+            ..Cell::default()
+        };
+        for lane in lanes(mask) {
+            new.write_lane = lane as u8;
+            let first = places[lane] as usize >> shift;
+            let cells = &mut self.cells[first..first + pieces];
+            if how != Write::CopyEnds {
+                for (index, cell) in (first..).zip(cells.iter()) {
+                    let writer = cell.write_warp as usize;
+                    let ordered = if writer == site.warp {
+                        cell.write_clock == 0 || cell.write_issue != site.issue
+                    } else {
+                        cell.write_clock <= clocks[writer]
+                    };
+                    let free = cell.state != State::InFlight && cell.reading == 0;
+                    let mut clean = free && ordered;
+                    if cell.read_clock > behind {
+                        for reader in lanes(cell.readers & !(1 << site.warp)) {
+                            clean &= self.reads[index * warps + reader] <= clocks[reader];
+                        }
+                    }
+                    if !clean {
+                        return mask & ((1 << lane) - 1);
+                    }
+                }
+            }
+            for cell in cells {
+                *cell = Cell {
+                    reading: cell.reading,
+                    read_pc: if cell.reading > 0 { cell.read_pc } else { 0 },
+                    ..new
+                };
+            }
+        }
+        mask
     }
 
     #[inline(always)]
@@ -268,6 +375,15 @@ impl Shared {
     pub fn store(&mut self, address: usize, bytes: usize, value: u64) {
         self.bytes[address..address + bytes].copy_from_slice(&value.to_le_bytes()[..bytes]);
     }
+}
+
+/// The time up to which a warp with these clocks is ordered behind every other.
+fn behind_all(clocks: &[u32], warp: usize) -> u32 {
+    let others = clocks
+        .iter()
+        .enumerate()
+        .filter(|(other, _)| *other != warp);
+    others.map(|(_, clock)| *clock).min().unwrap_or(u32::MAX)
 }
 
 pub(super) fn written(cell: &Cell) -> Other {

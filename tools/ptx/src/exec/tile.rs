@@ -20,7 +20,7 @@ impl Tile {
         }
         for row in 0..self.map.rows() {
             if let Some((address, _, length)) = self.map.part(&self.at, row) {
-                env.work[pc].global(&mut [address & ((1 << 62) - 1)], length as u64);
+                env.work[pc].global(&[address & ((1 << 62) - 1)], length as u64);
             }
         }
         let (bytes, _) = self.map.row();

@@ -5,7 +5,7 @@ use super::block::{Env, Place};
 use super::memory::{read_lane, write_lane};
 use super::registers::{Bank, LANES, Registers, lanes};
 use crate::finding::Kind;
-use crate::program::{Action, Call, Guard, NOWHERE, Pass};
+use crate::program::{Action, Call, Guard, NOWHERE, Pass, Program};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Status {
@@ -97,9 +97,10 @@ impl Warp {
     }
 
     /// Runs until the warp waits, is done, or its turn is over.
+    #[inline(always)]
     pub fn run(&mut self, env: &mut Env) {
         let setting = env.setting;
-        let code = &setting.program.code;
+        let Program { code, steps, .. } = setting.program;
         // a warp that waits often has short turns, and may run away all the same
         let limit = setting.options.instructions_per_warp.saturating_add(1);
         let turn_ends = (self.issued + TURN).min(limit);
@@ -126,18 +127,22 @@ impl Warp {
             // straight on, until control flow changes the paths
             while pc != meet {
                 let at = pc as usize;
-                let inst = &code[at];
-                let active = self.guarded(inst.guard, mask);
-                let work = &mut env.work[at];
-                work.instructions += 1;
-                work.lanes += u64::from(active.count_ones());
+                let step = &steps[at];
+                let active = self.guarded(step.guard, mask);
+                let (instructions, lanes) = &mut env.issues[at];
+                *instructions += 1;
+                *lanes += u64::from(active.count_ones());
                 self.issued += 1;
                 pc += 1;
                 if active == 0 {
                     continue;
                 }
+                if let Some(compute) = &step.compute {
+                    compute(&mut self.registers, active);
+                    continue;
+                }
+                let inst = &code[at];
                 match &inst.action {
-                    Action::Compute(compute) => compute(&mut self.registers, active),
                     Action::Branch(target) => {
                         moved = self.branch(pc, *target, active, mask, inst.meet)
                             || self.issued >= turn_ends;

@@ -109,7 +109,7 @@ fn count(env: &mut Env, product: &Product, pending: &Pending) {
             for (to, (_, _, address)) in addresses.iter_mut().zip(eight) {
                 *to = *address;
             }
-            work.shared(&mut addresses[..eight.len()], 16);
+            work.shared(&addresses[..eight.len()], 16);
         }
     };
     if let Some(a) = &pending.a {
