@@ -27,7 +27,8 @@ pub struct Shape {
     pub block: [u32; 3],
     pub dynamic_shared: u32,
     pub cooperative: bool,
-    pub cluster: [u32; 3],
+    /// Blocks per cluster; what the kernel is compiled for where nothing is said.
+    pub cluster: Option<[u32; 3]>,
 }
 
 impl Shape {
@@ -37,7 +38,7 @@ impl Shape {
             block,
             dynamic_shared,
             cooperative: false,
-            cluster: [1; 3],
+            cluster: None,
         }
     }
 }
@@ -62,9 +63,10 @@ impl Driver {
             grid,
             block,
             dynamic_shared,
-            cluster,
             ..
         } = *shape;
+        let compiled = known.kernel.cluster();
+        let cluster = shape.cluster.or(compiled).unwrap_or([1; 3]);
         let threads = block.iter().map(|n| u64::from(*n)).product::<u64>();
         let blocks = grid.iter().map(|n| u64::from(*n)).product::<u64>();
         if blocks == 0 || grid[0] > i32::MAX as u32 || grid[1] > 65535 || grid[2] > 65535 {
@@ -101,7 +103,7 @@ impl Driver {
                 format!("{name}: {blocks} blocks; {at_once} fit the device at once"),
             );
         }
-        if cluster != [1; 3] {
+        if cluster != [1; 3] || compiled.is_some() {
             self.check_cluster(function, &grid, &cluster)?;
         }
         Ok(Op::Kernel(Box::new(Start {
@@ -135,10 +137,17 @@ impl Driver {
                 ),
             );
         }
-        fail(
-            Code::NOT_SUPPORTED,
-            format!("{name}: clusters of more than one block are not interpreted"),
-        )
+        match known
+            .kernel
+            .cluster()
+            .filter(|compiled| compiled != cluster)
+        {
+            Some(compiled) => fail(
+                Code::INVALID_CLUSTER_SIZE,
+                format!("{name}: clusters of {cluster:?} blocks; it is compiled for {compiled:?}"),
+            ),
+            None => Ok(()),
+        }
     }
 
     /// Runs a launch and returns its simulated time in nanoseconds.
@@ -160,6 +169,7 @@ impl Driver {
         match done {
             Ok(report) => {
                 let time = self.settings.chip.launch_time(launch, &report.counters);
+                print!("{}", report.printed);
                 for finding in &report.findings {
                     self.reports.finding(finding);
                 }

@@ -53,6 +53,10 @@ impl Module {
         })))
     }
 
+    pub(crate) fn syntax(&self) -> &ast::Module {
+        &self.0.syntax
+    }
+
     /// Names of the kernels.
     pub fn kernels(&self) -> Vec<&str> {
         let entries = self
@@ -117,6 +121,11 @@ impl Kernel {
             Some(Threads::AtMost(threads)) => threads,
             None => 1024,
         }
+    }
+
+    /// Blocks per cluster, where `.reqnctapercluster` says.
+    pub fn cluster(&self) -> Option<[u32; 3]> {
+        self.program.cluster
     }
 
     /// Bytes of static shared memory.

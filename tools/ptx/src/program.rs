@@ -83,6 +83,8 @@ pub(crate) enum Special {
     BlocksInCluster(u8),
     ClusterRank,
     ClusterSize,
+    /// 1 if there are clusters of more than one block.
+    Clustered,
     /// What is always 0 here: %smid, %gridid.
     Zero,
     /// What is always 1 here: %nsmid.

@@ -389,7 +389,7 @@ impl TensorMap {
             if index < 0 || index >= i64::from(self.dims[axis]) {
                 return None;
             }
-            address = address.wrapping_add(index as u64 * self.strides[i]);
+            address = address.wrapping_add((index as u64).wrapping_mul(self.strides[i]));
         }
         let first = i64::from(at[0]).max(0);
         let end = (i64::from(at[0]) + i64::from(self.tile[0])).min(i64::from(self.dims[0]));

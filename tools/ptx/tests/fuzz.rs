@@ -221,7 +221,7 @@ fn damaged_texts() {
     {
         None => {
             let rng = TestRunner::deterministic().new_rng();
-            let mut runner = TestRunner::new_with_rng(config(4000), rng);
+            let mut runner = TestRunner::new_with_rng(config(1000), rng);
             runner
                 .run(&strategy, test)
                 .unwrap_or_else(|e| panic!("{e}"));

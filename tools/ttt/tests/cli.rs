@@ -625,6 +625,8 @@ fn a_whole_run() {
     place.fails("generate --model run/model --max-tokens 3", &["prompt"]);
     place.fails("generate --model run x", &["run/config.json"]);
     place.fails(&format!("{line} --temperature=-1"), &["temperature", "-1"]);
+    let line = train(&[("run", "other"), ("extension-length", "1000000")]);
+    place.fails(&line, &["extension_length = 1000000", "--extension 0"]);
     place.fails(&train(&[]), &["run = run", "--resume"]);
     for option in [
         "--steps 9",

@@ -18,6 +18,9 @@ const PTX_VERSION: i32 = 5;
 const BINARY_VERSION: i32 = 6;
 const CACHE_MODE: i32 = 7;
 const DYNAMIC_SHARED: i32 = 8;
+const CLUSTERS_ONLY: i32 = 10;
+const CLUSTER_X: i32 = 11;
+const CLUSTER_Z: i32 = 13;
 const LARGE_CLUSTERS: i32 = 14;
 /// The largest number of one; those that are not named above are kept and have no effect.
 const LAST: i32 = 15;
@@ -34,6 +37,11 @@ fn get(driver: &Session, function: Handle, attribute: i32) -> Result<i32> {
         PTX_VERSION => known.version,
         BINARY_VERSION => chip.capability.0 * 10 + chip.capability.1,
         DYNAMIC_SHARED => known.dynamic_shared,
+        CLUSTERS_ONLY => i32::from(known.kernel.cluster().is_some()),
+        CLUSTER_X..=CLUSTER_Z => match known.kernel.cluster() {
+            Some(cluster) => cluster[(attribute - CLUSTER_X) as usize] as i32,
+            None => 0,
+        },
         LARGE_CLUSTERS => i32::from(known.large_clusters),
         9..=LAST => known.hints.get(&attribute).copied().unwrap_or(0),
         _ => {
@@ -61,6 +69,12 @@ fn set(driver: &mut Session, function: Handle, attribute: i32, value: i32) -> Re
         }
         DYNAMIC_SHARED => known.dynamic_shared = value,
         LARGE_CLUSTERS => known.large_clusters = value != 0,
+        CLUSTERS_ONLY..=CLUSTER_Z => {
+            return fail(
+                Code::NOT_SUPPORTED,
+                "clusters are asked for when the kernel is compiled or launched",
+            );
+        }
         9..=LAST => {
             known.hints.insert(attribute, value);
         }

@@ -46,7 +46,7 @@ impl Config {
             let value = attribute.value;
             match attribute.id {
                 COOPERATIVE => shape.cooperative = value[0] != 0,
-                CLUSTER => shape.cluster = [value[0], value[1], value[2]],
+                CLUSTER => shape.cluster = Some([value[0], value[1], value[2]]),
                 PROGRAMMATIC_EVENT | COMPLETION_EVENT => {
                     return fail(
                         Code::NOT_SUPPORTED,

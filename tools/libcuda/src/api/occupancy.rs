@@ -127,7 +127,9 @@ extern "C" fn cuOccupancyMaxActiveClusters(
         let shape = config.get()?.shape()?;
         let threads = shape.block.iter().map(|n| u64::from(*n)).product();
         let blocks = driver.occupancy(function, threads, u64::from(shape.dynamic_shared))?;
-        let size: u32 = shape.cluster.iter().product();
+        let compiled = driver.function(function)?.kernel.cluster();
+        let cluster = shape.cluster.or(compiled).unwrap_or([1; 3]);
+        let size: u32 = cluster.iter().product();
         count.put(blocks * driver.settings.chip.multiprocessors / size.max(1) as i32)
     })
 }

@@ -1,4 +1,4 @@
-"""Compiles the kernels of this folder to PTX with Triton, for sm_90. No GPU is needed.
+"""Compiles the kernels of this folder to PTX with Triton and NVRTC, for sm_90. No GPU is needed.
 
 usage: python make.py [name ...]
 """
@@ -81,8 +81,35 @@ def compile(name):
     return triton.compile(source, target=TARGET, options=options)
 
 
+def checked(result):
+    error, *values = result
+    if error:
+        raise RuntimeError(error)
+    return values[0] if values else None
+
+
+def compile_cuda(name):
+    """CUDA C++ with NVRTC 13."""
+    from cuda.bindings import nvrtc
+
+    source = (HERE / f"{name}.cu").read_bytes()
+    options = [b"--gpu-architecture=compute_90a", b"-lineinfo"]
+    program = checked(nvrtc.nvrtcCreateProgram(source, f"{name}.cu".encode(), 0, [], []))
+    if nvrtc.nvrtcCompileProgram(program, len(options), options)[0]:
+        log = b" " * checked(nvrtc.nvrtcGetProgramLogSize(program))
+        checked(nvrtc.nvrtcGetProgramLog(program, log))
+        raise RuntimeError(log.decode())
+    text = b" " * checked(nvrtc.nvrtcGetPTXSize(program))
+    checked(nvrtc.nvrtcGetPTX(program, text))
+    (HERE / f"{name}.ptx").write_text(text.rstrip(b"\0").decode().replace(f"{pathlib.Path.cwd()}/", ""))
+    print(name)
+
+
 def main():
-    for name in sys.argv[1:] or KERNELS:
+    for name in sys.argv[1:] or [*KERNELS, "pipeline"]:
+        if name == "pipeline":
+            compile_cuda(name)
+            continue
         compiled = compile(name)
         # without the sections for debuggers, which name folders of this machine
         text = compiled.asm["ptx"].split("\t.section")[0].replace(f"{HERE}/", "")

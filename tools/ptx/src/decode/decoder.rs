@@ -36,6 +36,9 @@ pub(super) struct Decoder<'m> {
     /// Registers declared so far.
     numbered: usize,
     mentions: Vec<Mention>,
+    /// Instructions that are not known become problems, and decoding goes on.
+    goes_on: bool,
+    problems: Vec<Error>,
 }
 
 /// Registers of a kind, with all that is called.
@@ -61,77 +64,87 @@ pub(super) struct Called<'m> {
 
 /// Decodes the kernel `name` of a module: once to see which registers live when, and again with their slots.
 pub(crate) fn decode(module: &Module, name: &str) -> Result<Program> {
-    let (first, ranges) = decode_with(module, name, Slots::default())?;
+    let mut first = Decoder::new(module, name, Slots::default(), false);
+    let ranges = first.decode(name)?;
     let slots = slots::assign(&first.program.code, &ranges, &first.mentions);
-    let mut program = decode_with(module, name, slots)?.0.program;
+    let mut decoder = Decoder::new(module, name, slots, false);
+    decoder.decode(name)?;
+    let mut program = decoder.program;
     program.steps = program.code.iter_mut().map(Step::of).collect();
     Ok(program)
 }
 
-/// The decoder when it is done, and where the functions lie.
-fn decode_with<'m>(
-    module: &'m Module,
-    name: &str,
-    slots: Slots,
-) -> Result<(Decoder<'m>, Vec<(usize, usize)>)> {
-    let mut candidates = module.functions.iter();
-    let Some(entry) = candidates.find(|f| f.entry && f.name == name && f.body.is_some()) else {
-        return Err(Error::Missing {
-            what: "kernel",
-            name: name.into(),
-        });
-    };
-    let mut decoder = Decoder {
-        module,
-        program: Program {
-            name: name.into(),
-            threads: entry.threads,
-            cluster: entry.cluster,
-            shared_end: SHARED_START,
-            granule: 16,
-            predicates: slots.predicates,
-            words: slots.words,
-            doubles: slots.doubles,
-            ..Program::default()
-        },
-        scopes: Scopes::new(slots),
-        constants: HashMap::new(),
-        functions: vec![],
-        calls: vec![],
-        touched: vec![],
-        carry: None,
-        numbered: slots::NUMBERED,
-        mentions: vec![],
-    };
-    decoder.module_scope(entry);
-    decoder.parameters(entry);
-    let mut ranges = vec![decoder.body(entry)?];
-    let mut done = 0;
-    while done < decoder.functions.len() {
-        let first_call = decoder.calls.len();
-        let start = decoder.program.code.len() as u32;
-        let function = decoder.functions[done].function;
-        decoder.functions[done].start = start;
-        ranges.push(decoder.called(done)?);
-        let calls = decoder.calls[first_call..]
-            .iter()
-            .map(|call| call.2)
-            .collect();
-        decoder.functions[done].calls = calls;
-        decoder.no_recursion(done, function.line)?;
-        done += 1;
-    }
-    decoder.link();
-    for &(from, to) in &ranges {
-        flow::meeting_points(&mut decoder.program.code[from..to], from);
-        let code = &decoder.program.code[from..to];
-        let misuses = in_flight::misuses(code, &decoder.touched[from..to], from);
-        decoder.program.misuses.extend(misuses);
-    }
-    Ok((decoder, ranges))
+/// Everything that is wrong with a kernel, instruction by instruction.
+pub(crate) fn problems(module: &Module, name: &str) -> Vec<Error> {
+    let mut decoder = Decoder::new(module, name, Slots::default(), true);
+    let last = decoder.decode(name).err();
+    decoder.problems.into_iter().chain(last).collect()
 }
 
 impl<'m> Decoder<'m> {
+    fn new(module: &'m Module, name: &str, slots: Slots, goes_on: bool) -> Self {
+        Decoder {
+            module,
+            program: Program {
+                name: name.into(),
+                shared_end: SHARED_START,
+                granule: 16,
+                predicates: slots.predicates,
+                words: slots.words,
+                doubles: slots.doubles,
+                ..Program::default()
+            },
+            scopes: Scopes::new(slots),
+            constants: HashMap::new(),
+            functions: vec![],
+            calls: vec![],
+            touched: vec![],
+            carry: None,
+            numbered: slots::NUMBERED,
+            mentions: vec![],
+            goes_on,
+            problems: vec![],
+        }
+    }
+
+    /// Decodes, and returns where the functions lie.
+    fn decode(&mut self, name: &str) -> Result<Vec<(usize, usize)>> {
+        let mut candidates = self.module.functions.iter();
+        let Some(entry) = candidates.find(|f| f.entry && f.name == name && f.body.is_some()) else {
+            return Err(Error::Missing {
+                what: "kernel",
+                name: name.into(),
+            });
+        };
+        self.program.threads = entry.threads;
+        self.program.cluster = entry.cluster;
+        self.module_scope(entry);
+        self.parameters(entry);
+        let mut ranges = vec![self.body(entry)?];
+        let mut done = 0;
+        while done < self.functions.len() {
+            let first_call = self.calls.len();
+            let start = self.program.code.len() as u32;
+            let function = self.functions[done].function;
+            self.functions[done].start = start;
+            ranges.push(self.called(done)?);
+            let calls = self.calls[first_call..].iter().map(|call| call.2).collect();
+            self.functions[done].calls = calls;
+            self.no_recursion(done, function.line)?;
+            done += 1;
+        }
+        if self.problems.is_empty() {
+            self.link();
+            for &(from, to) in &ranges {
+                flow::meeting_points(&mut self.program.code[from..to], from);
+                let code = &self.program.code[from..to];
+                let misuses = in_flight::misuses(code, &self.touched[from..to], from);
+                self.program.misuses.extend(misuses);
+            }
+        }
+        Ok(ranges)
+    }
+
     /// Variables of the module. Dynamic shared memory starts where static memory ends, so it is placed last.
     fn module_scope(&mut self, entry: &Function) {
         let module = self.module;
@@ -362,7 +375,10 @@ impl<'m> Decoder<'m> {
                     return Err(Error::at(variable.line, message));
                 }
             },
-            Statement::Instruction(instruction) => self.instruction(instruction)?,
+            Statement::Instruction(instruction) => match self.instruction(instruction) {
+                Err(error) if self.goes_on => self.problems.push(error),
+                result => result?,
+            },
         }
         Ok(())
     }

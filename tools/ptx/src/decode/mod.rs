@@ -24,4 +24,4 @@ mod symbols;
 mod warp;
 
 pub(crate) use convert::sign_extend;
-pub(crate) use decoder::decode;
+pub(crate) use decoder::{decode, problems};

@@ -167,6 +167,7 @@ pub(super) fn special(name: &str) -> Option<(Bank, Special)> {
         "%nsmid" => Special::One,
         "%cluster_ctarank" => Special::ClusterRank,
         "%cluster_nctarank" => Special::ClusterSize,
+        "%is_explicit_cluster" => return Some((Bank::Predicate, Special::Clustered)),
         "%gridid" => return Some((Bank::Double, Special::Zero)),
         _ => return None,
     };

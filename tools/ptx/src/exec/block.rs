@@ -371,6 +371,7 @@ fn value(
         Special::BlocksInCluster(axis) => shape[axis as usize],
         Special::ClusterRank => rank,
         Special::ClusterSize => shape.iter().product(),
+        Special::Clustered => u32::from(shape != [1; 3]),
         Special::Zero => 0,
         Special::One => 1,
     }

@@ -147,6 +147,10 @@ pub(super) fn tensor(warp: &mut Warp, env: &mut Env, copy: &TensorCopy, pc: usiz
         if misaligned(env, site, Space::Shared, shared, 128) {
             continue;
         }
+        if extent > env.shared.bytes.len() {
+            fault(env, site, Space::Shared, shared, extent, Kind::OutOfBounds);
+            continue;
+        }
         tile.count(env, pc);
         if copy.route == Route::SharedToGlobal {
             let reduce = copy.reduce.map(|op| Reduction {

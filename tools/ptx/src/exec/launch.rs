@@ -28,7 +28,8 @@ pub struct Launch {
     pub block: [u32; 3],
     /// Bytes of dynamic shared memory.
     pub dynamic_shared: u32,
-    /// Blocks per cluster in x, y and z, of which the grid is a multiple; at most 16 together. One is none.
+    /// Blocks per cluster in x, y and z, of which the grid is a multiple; at most 16 together. With one in each the
+    /// clusters are those the kernel was compiled for (`.reqnctapercluster`), if any.
     pub cluster: [u32; 3],
 }
 
@@ -278,14 +279,18 @@ impl Device {
         options: &Options,
     ) -> Result<Report> {
         let program = &*kernel.program;
-        check(program, launch)?;
+        let mut launch = *launch;
+        if launch.cluster == [1; 3] {
+            launch.cluster = program.cluster.unwrap_or(launch.cluster);
+        }
+        check(program, &launch)?;
         let params = params(program, args)?;
         let variables = self.load(&kernel.module);
         let tag = self.start_launch();
         let setting = Setting {
             program,
             device: self,
-            launch: *launch,
+            launch,
             options: *options,
             params,
             variables,
