@@ -14,6 +14,7 @@ import attention
 import products
 
 HERE = pathlib.Path(__file__).resolve().parent
+SITE = pathlib.Path(triton.__file__).resolve().parent.parent
 TARGET = GPUTarget("cuda", 90, 32)
 
 
@@ -112,7 +113,7 @@ def main():
             continue
         compiled = compile(name)
         # without the sections for debuggers, which name folders of this machine
-        text = compiled.asm["ptx"].split("\t.section")[0].replace(f"{HERE}/", "")
+        text = compiled.asm["ptx"].split("\t.section")[0].replace(f"{HERE}/", "").replace(f"{SITE}/", "")
         (HERE / f"{name}.ptx").write_text(text)
         meta = compiled.metadata
         print(f"{name}: {32 * meta.num_warps} threads, {meta.shared} bytes of shared memory, scratch {meta.global_scratch_size}")

@@ -33,12 +33,12 @@ pub(super) struct Decoder<'m> {
     touched: Vec<Touched>,
     /// Predicate that holds the carry flag.
     carry: Option<usize>,
-    /// Instructions that are not known become problems, and decoding goes on.
-    goes_on: bool,
-    problems: Vec<Error>,
     /// Registers declared so far.
     numbered: usize,
     mentions: Vec<Mention>,
+    /// Instructions that are not known become problems, and decoding goes on.
+    goes_on: bool,
+    problems: Vec<Error>,
 }
 
 /// Registers of a kind, with all that is called.
@@ -64,22 +64,14 @@ pub(super) struct Called<'m> {
 
 /// Decodes the kernel `name` of a module: once to see which registers live when, and again with their slots.
 pub(crate) fn decode(module: &Module, name: &str) -> Result<Program> {
-    let (first, ranges) = decoded(module, name, Slots::default())?;
+    let mut first = Decoder::new(module, name, Slots::default(), false);
+    let ranges = first.decode(name)?;
     let slots = slots::assign(&first.program.code, &ranges, &first.mentions);
-    let mut program = decoded(module, name, slots)?.0.program;
+    let mut decoder = Decoder::new(module, name, slots, false);
+    decoder.decode(name)?;
+    let mut program = decoder.program;
     program.steps = program.code.iter_mut().map(Step::of).collect();
     Ok(program)
-}
-
-/// The decoder when it is done, and where the functions lie.
-fn decoded<'m>(
-    module: &'m Module,
-    name: &str,
-    slots: Slots,
-) -> Result<(Decoder<'m>, Vec<(usize, usize)>)> {
-    let mut decoder = Decoder::new(module, name, slots, false);
-    let ranges = decoder.decode(name)?;
-    Ok((decoder, ranges))
 }
 
 /// Everything that is wrong with a kernel, instruction by instruction.
@@ -108,14 +100,14 @@ impl<'m> Decoder<'m> {
             calls: vec![],
             touched: vec![],
             carry: None,
-            goes_on,
-            problems: vec![],
             numbered: slots::NUMBERED,
             mentions: vec![],
+            goes_on,
+            problems: vec![],
         }
     }
 
-    /// Decodes a kernel; where it and the functions it calls lie.
+    /// Decodes, and returns where the functions lie.
     fn decode(&mut self, name: &str) -> Result<Vec<(usize, usize)>> {
         let mut candidates = self.module.functions.iter();
         let Some(entry) = candidates.find(|f| f.entry && f.name == name && f.body.is_some()) else {
