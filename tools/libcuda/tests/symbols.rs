@@ -72,7 +72,8 @@ fn a_function_that_is_not_served_says_so_once() {
 fn functions_are_found_by_name_and_version() {
     if !inside() {
         let test = "functions_are_found_by_name_and_version";
-        again(test, &[]).succeeded().says("no function cuNothing");
+        let ran = again(test, &[]).succeeded();
+        assert!(!ran.stderr.contains("interpreted"), "{}", ran.stderr);
         return;
     }
     let find = |name: &std::ffi::CStr, version: i32| {
