@@ -235,7 +235,7 @@ fn default_settings() -> Settings {
             tie_word_embeddings: true,
         },
         training: Schedule {
-            steps: 1700,
+            steps: 1500,
             batch_size: 2,
             accumulation: 1,
             sequence_length: 1024,
