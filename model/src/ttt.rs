@@ -180,7 +180,7 @@ impl Net {
             inner_lr_scale: reading.inner_lr_scale,
             tangent: reading.tangent && !reading.first_order,
         };
-        self.read_as_planned(ids, &inner, b.min(plan.piece), &plan)
+        self.read_as_planned(ids, &inner, b, &plan)
     }
 
     fn read_as_planned(
