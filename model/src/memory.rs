@@ -132,14 +132,14 @@ impl Unit {
     fn moves(&self) -> Vec<(f64, Level)> {
         let mut moves = vec![];
         let mut at = 0;
-        while at + 1 < LEVELS.len() {
-            let rate = |to: usize| {
-                let freed = self.bytes[at] - self.bytes[to];
-                freed / (self.again[to] - self.again[at]).max(1.0)
-            };
-            let best = (at + 1..LEVELS.len()).max_by(|&i, &j| rate(i).total_cmp(&rate(j)));
-            let Some(best) = best else { break };
-            moves.push((rate(best), LEVELS[best]));
+        let rate = |from: usize, to: usize| {
+            let freed = self.bytes[from] - self.bytes[to];
+            freed / (self.again[to] - self.again[from]).max(1.0)
+        };
+        while let Some(best) =
+            (at + 1..LEVELS.len()).max_by(|&i, &j| rate(at, i).total_cmp(&rate(at, j)))
+        {
+            moves.push((rate(at, best), LEVELS[best]));
             at = best;
         }
         moves
@@ -169,10 +169,11 @@ impl Plan {
         b: usize,
         budget: Bytes,
     ) -> Result<Self> {
+        let b = b.min(t);
         let mut plan = Plan::everything(config, t, b);
-        let sizes = Sizes::of(config, dtype, t, b.min(plan.piece), plan.piece);
+        let sizes = Sizes::of(config, dtype, t, b, plan.piece);
         plan.prefix = vec![Level::Everything; sizes.attentions * t.div_ceil(plan.piece)];
-        plan.steps = vec![Level::Everything; t.div_ceil(b.min(plan.piece))];
+        plan.steps = vec![Level::Everything; t.div_ceil(b)];
         plan.bytes = sizes.bytes(&plan);
         // steps down, those that free most per FLOP first; later units stay as they are longest, since they are swept first
         let mut moves = vec![];
@@ -296,17 +297,11 @@ impl Sizes {
             [0, 1, 2, 3].map(|i| twice * (later * attention[i] + 2.0 * fast * mlp[i]) + head[i]);
         let products = twice * (later * flops.projections + 2.0 * fast * flops.mlp + flops.head);
         let weights = 3.0 * d * f * fast;
-        let state = size * (weights + 2.0 * later * e * window.min(t - b.min(t)) as f64);
+        let state = size * (weights + 2.0 * later * e * window.min(t - b) as f64);
         // gradients of the fast matrices, as pairs or multiplied out
         let gradients = if learns { size * weights } else { 0.0 };
         let fixed = [gradients + state, gradients, 0.0, 0.0];
-        let step = unit(
-            of_step,
-            fixed,
-            products,
-            twice * later * scores,
-            b.min(t) as f64,
-        );
+        let step = unit(of_step, fixed, products, twice * later * scores, b as f64);
         // what is there while a unit is swept: cotangents and scratch, about twice the tape of a block; gradients of all
         // parameters; rows that wait in sums of thin products, those of the suffix
         let per_block = 2.0 * d * (a + e) + 3.0 * d * f;
