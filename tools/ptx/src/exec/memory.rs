@@ -310,6 +310,19 @@ fn little_endian(bytes: &[u8]) -> u64 {
     u64::from_le_bytes(value)
 }
 
+/// The addresses of a load or store, which is counted and, if it is strong, noted. Memory of a thread or a launch has no counters.
+fn begin(warp: &Warp, env: &mut Env, access: &Access, pc: usize, mask: u32) -> [u64; LANES] {
+    let addresses = addresses(&warp.registers, &access.address);
+    if !matches!(access.space, Space::Param | Space::Local) {
+        let bytes = access.bytes * access.count;
+        count(env, access.space, &addresses, mask, bytes, pc);
+    }
+    if access.strong && matches!(access.space, Space::Global | Space::Generic) {
+        meet_others(env);
+    }
+    addresses
+}
+
 fn load(
     warp: &mut Warp,
     env: &mut Env,
@@ -319,20 +332,7 @@ fn load(
     pc: usize,
     mask: u32,
 ) {
-    let addresses = addresses(&warp.registers, &access.address);
-    if access.space != Space::Param && access.space != Space::Local {
-        count(
-            env,
-            access.space,
-            &addresses,
-            mask,
-            access.bytes * access.count,
-            pc,
-        );
-    }
-    if access.strong && matches!(access.space, Space::Global | Space::Generic) {
-        meet_others(env);
-    }
+    let addresses = begin(warp, env, access, pc, mask);
     let mut values = [0; 8];
     let first = mask.trailing_zeros() as usize;
     let all = (access.bytes * access.count) as u64;
@@ -487,20 +487,7 @@ fn store(
     pc: usize,
     mask: u32,
 ) {
-    let addresses = addresses(&warp.registers, &access.address);
-    if access.space != Space::Local {
-        count(
-            env,
-            access.space,
-            &addresses,
-            mask,
-            access.bytes * access.count,
-            pc,
-        );
-    }
-    if access.strong && matches!(access.space, Space::Global | Space::Generic) {
-        meet_others(env);
-    }
+    let addresses = begin(warp, env, access, pc, mask);
     let mut values = [0; 8];
     let done = wide(
         #[inline(always)]
