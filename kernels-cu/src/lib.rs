@@ -1,1 +1,30 @@
-//! CUDA kernels and their typed launches, one folder per kernel. None yet: see the README of this folder.
+//! CUDA kernels for test-time training, and what compiles, launches and lists them.
+//!
+//! **A kernel is a folder**: its mathematics and cost (`README.md`), its device code (`*.cu`), and a module with functions that check
+//! shapes and return a [`Launch`]. A launch is plain data: which [`Program`], which entry, grid, arguments. A [`Gpu`] runs it; so does
+//! anything else that can run PTX, which is how every kernel is tested where there is no GPU.
+//!
+//! Device code is compiled at run time by NVRTC ([`Compiler`]), specialised by constants such as the head size, and cached on disk.
+//! [`list`] names every program that the library may ask for; tests, budgets and benchmarks find them through it.
+//!
+//! This is the only crate with `unsafe` for devices: calls of the driver, and of NVRTC.
+
+#![allow(unsafe_code)]
+
+mod compile;
+pub mod elementwise;
+mod error;
+mod gpu;
+mod launch;
+pub mod list;
+mod memory;
+mod nvrtc;
+mod program;
+
+pub use compile::{Compiler, Resources};
+pub use error::{Error, Result};
+pub use gpu::Gpu;
+pub use launch::{Arg, Launch, View};
+pub use memory::Buffer;
+pub use nvrtc::Nvrtc;
+pub use program::{DType, Program};

@@ -2,6 +2,7 @@
 //! say where two results differ. The tests iterate over [`ops::list::cases`], so a new line there is a tested op.
 
 mod compare;
+pub mod interpreted;
 mod levels;
 mod random;
 mod tower;

@@ -1,0 +1,340 @@
+//! A device: runs launches, one after the other.
+
+use std::collections::HashMap;
+use std::ffi::{CString, c_void};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use cudarc::driver::sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+use cudarc::driver::{CudaContext, CudaStream, DriverError, result, sys};
+
+use crate::compile::Compiler;
+use crate::error::{Error, Result};
+use crate::launch::{Arg, Launch, View};
+use crate::memory::{Buffer, Pool};
+use crate::program::Program;
+
+/// Shared memory that every kernel may use without asking.
+const PLAIN_SHARED: u32 = 48 << 10;
+
+/// A device, with its memory and its programs. Clones are the same device. Work is done in the order it was asked for.
+#[derive(Clone)]
+pub struct Gpu(pub(crate) Arc<Inner>);
+
+pub(crate) struct Inner {
+    pub(crate) context: Arc<CudaContext>,
+    pub(crate) stream: Arc<CudaStream>,
+    pool: Mutex<Pool>,
+    compiler: Compiler,
+    programs: Mutex<HashMap<Program, Loaded>>,
+    name: String,
+    ordinal: usize,
+    capability: (i32, i32),
+}
+
+/// A program on the device, and its kernels by name.
+struct Loaded {
+    module: sys::CUmodule,
+    kernels: HashMap<&'static str, Kernel>,
+}
+
+#[derive(Clone, Copy)]
+struct Kernel(sys::CUfunction);
+
+// SAFETY: handles of the driver may be used by any thread; those that use them lock the map
+unsafe impl Send for Loaded {}
+
+/// Names the call that failed.
+pub(crate) fn driver<T>(
+    call: &'static str,
+    result: std::result::Result<T, DriverError>,
+) -> Result<T> {
+    result.map_err(|error| Error::Driver {
+        call,
+        message: error
+            .error_string()
+            .map_or(format!("{:?}", error.0), |text| {
+                text.to_string_lossy().into_owned()
+            }),
+    })
+}
+
+impl Gpu {
+    /// The device with a number.
+    ///
+    /// # Errors
+    /// There is no driver, no such device, or no compiler; the device is older than the kernels.
+    pub fn open(ordinal: usize) -> Result<Self> {
+        Self::with_compiler(ordinal, Compiler::find)
+    }
+
+    /// The same, with a compiler of the caller's.
+    ///
+    /// # Errors
+    /// Those of [`open`](Self::open) and of `compiler`.
+    pub fn with_compiler(
+        ordinal: usize,
+        compiler: impl FnOnce() -> Result<Compiler>,
+    ) -> Result<Self> {
+        // SAFETY: looks for the library and loads it
+        if !unsafe { sys::is_culib_present() } {
+            return Err(Error::NoDriver);
+        }
+        driver("cuInit", result::init())?;
+        let count = driver("cuDeviceGetCount", CudaContext::device_count())?;
+        let count = usize::try_from(count).unwrap_or(0);
+        if ordinal >= count {
+            return Err(Error::NoDevice { ordinal, count });
+        }
+        let context = driver("cuDevicePrimaryCtxRetain", CudaContext::new(ordinal))?;
+        let name = driver("cuDeviceGetName", context.name())?;
+        let capability = driver("cuDeviceGetAttribute", context.compute_capability())?;
+        let (major, minor) = capability;
+        if major < 8 {
+            return Err(Error::OldDevice { name, major, minor });
+        }
+        let stream = driver("cuStreamCreate", context.new_stream())?;
+        Ok(Gpu(Arc::new(Inner {
+            context,
+            stream,
+            pool: Mutex::default(),
+            compiler: compiler()?,
+            programs: Mutex::default(),
+            name,
+            ordinal,
+            capability,
+        })))
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.0.name
+    }
+
+    /// Its number.
+    pub fn ordinal(&self) -> usize {
+        self.0.ordinal
+    }
+
+    /// Its compute capability.
+    pub fn capability(&self) -> (i32, i32) {
+        self.0.capability
+    }
+
+    /// Asks for a launch; returns before it has run.
+    ///
+    /// # Errors
+    /// Its program does not compile; the driver refuses it. What goes wrong while it runs shows in a later call.
+    pub fn launch(&self, launch: &Launch) -> Result<()> {
+        for arg in &launch.args {
+            if let Arg::View(view) = arg {
+                self.own(view)?;
+            }
+        }
+        let kernel = self.kernel(launch)?;
+        // each argument where a pointer can point to it
+        let mut words: Vec<u64> = launch.args.iter().map(word).collect();
+        let mut pointers: Vec<*mut c_void> = words
+            .iter_mut()
+            .map(|word| std::ptr::from_mut(word).cast())
+            .collect();
+        let [x, y, z] = launch.grid;
+        let [a, b, c] = launch.block;
+        let stream = self.0.stream.cu_stream();
+        // SAFETY: a launch is made by a kernel's own function, which checked its views' lengths; they are memory of this device and
+        // kept alive by the pool, which hands them out again to work that comes later in the same stream; as many arguments as the
+        // kernel has, each in the low bytes of a word, which is where little-endian machines have it
+        let run = unsafe {
+            result::launch_kernel(
+                kernel.0,
+                (x, y, z),
+                (a, b, c),
+                launch.shared,
+                stream,
+                &mut pointers,
+            )
+        };
+        driver("cuLaunchKernel", run)
+    }
+
+    /// An error unless a view is memory of this device.
+    fn own(&self, view: &View) -> Result<()> {
+        match &view.owner {
+            Some(owner) if owner.of(self) => Ok(()),
+            _ => Err(Error::Driver {
+                call: "cuLaunchKernel",
+                message: format!("{view:?} is not memory of {}", self.name()),
+            }),
+        }
+    }
+
+    fn kernel(&self, launch: &Launch) -> Result<Kernel> {
+        self.0.bind()?;
+        let mut programs = self.0.programs.lock().unwrap_or_else(|e| e.into_inner());
+        if !programs.contains_key(&launch.program) {
+            let module = self.load(&launch.program)?;
+            let kernels = HashMap::new();
+            programs.insert(launch.program.clone(), Loaded { module, kernels });
+        }
+        let loaded = programs.get_mut(&launch.program).expect("put there above");
+        if let Some(kernel) = loaded.kernels.get(launch.entry) {
+            return Ok(*kernel);
+        }
+        let name = CString::new(launch.entry).expect("names in this crate have no NUL");
+        // SAFETY: the module was loaded and is never unloaded
+        let kernel = unsafe { result::module::get_function(loaded.module, name) };
+        let kernel = driver("cuModuleGetFunction", kernel)?;
+        if launch.shared > PLAIN_SHARED {
+            let attribute = CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+            // SAFETY: the function is one of that module
+            let set = unsafe {
+                result::function::set_function_attribute(kernel, attribute, launch.shared as i32)
+            };
+            driver("cuFuncSetAttribute", set)?;
+        }
+        loaded.kernels.insert(launch.entry, Kernel(kernel));
+        Ok(Kernel(kernel))
+    }
+
+    fn load(&self, program: &Program) -> Result<sys::CUmodule> {
+        // PTX for the oldest device runs on every newer one
+        let ptx = self.0.compiler.ptx(program, "80")?;
+        let text = CString::new(ptx).expect("PTX has no NUL");
+        // SAFETY: a NUL-terminated text of PTX
+        match unsafe { result::module::load_data(text.as_ptr().cast()) } {
+            Err(error) if error.0 == sys::cudaError_enum::CUDA_ERROR_UNSUPPORTED_PTX_VERSION => {
+                let (major, minor) = self.0.compiler.version();
+                let nvrtc = format!("NVRTC {major}.{minor}");
+                Err(Error::OldDriver { nvrtc })
+            }
+            other => driver("cuModuleLoadData", other),
+        }
+    }
+
+    /// Copies bytes to new memory.
+    ///
+    /// # Errors
+    /// There is none left.
+    pub fn upload(&self, bytes: &[u8]) -> Result<Buffer> {
+        let buffer = self.allocate(bytes.len())?;
+        self.write(&buffer, bytes)?;
+        Ok(buffer)
+    }
+
+    /// Copies bytes to the start of a buffer.
+    ///
+    /// # Errors
+    /// The buffer is shorter, or not of this device.
+    pub fn write(&self, to: &View, bytes: &[u8]) -> Result<()> {
+        self.own(to)?;
+        check("write", to.bytes, bytes.len())?;
+        self.0.bind()?;
+        // SAFETY: as many bytes as the view has; pageable memory has been read when the call returns
+        let copy =
+            unsafe { result::memcpy_htod_async(to.address, bytes, self.0.stream.cu_stream()) };
+        driver("cuMemcpyHtoDAsync", copy)
+    }
+
+    /// Copies bytes to the host, once all work before is done.
+    ///
+    /// # Errors
+    /// The view is shorter, or not of this device; work before it failed.
+    pub fn read(&self, from: &View, bytes: &mut [u8]) -> Result<()> {
+        self.own(from)?;
+        check("read", from.bytes, bytes.len())?;
+        self.0.bind()?;
+        // SAFETY: as many bytes as the view has; the stream is waited for below, before the borrow ends
+        let copy =
+            unsafe { result::memcpy_dtoh_async(bytes, from.address, self.0.stream.cu_stream()) };
+        driver("cuMemcpyDtoHAsync", copy)?;
+        self.synchronize()
+    }
+
+    /// Copies a view to another of the same size.
+    ///
+    /// # Errors
+    /// Sizes differ; either is not of this device.
+    pub fn copy(&self, from: &View, to: &View) -> Result<()> {
+        self.own(from)?;
+        self.own(to)?;
+        check("copy", to.bytes, from.bytes)?;
+        self.0.bind()?;
+        let stream = self.0.stream.cu_stream();
+        // SAFETY: both views have that many bytes
+        let copy =
+            unsafe { result::memcpy_dtod_async(to.address, from.address, from.bytes, stream) };
+        driver("cuMemcpyDtoDAsync", copy)
+    }
+
+    /// Sets every byte.
+    ///
+    /// # Errors
+    /// The view is not of this device.
+    pub fn fill(&self, to: &View, byte: u8) -> Result<()> {
+        self.own(to)?;
+        self.0.bind()?;
+        let stream = self.0.stream.cu_stream();
+        // SAFETY: the view has that many bytes
+        let fill = unsafe { result::memset_d8_async(to.address, byte, to.bytes, stream) };
+        driver("cuMemsetD8Async", fill)
+    }
+
+    /// Waits for all work.
+    ///
+    /// # Errors
+    /// Some of it failed.
+    pub fn synchronize(&self) -> Result<()> {
+        driver("cuStreamSynchronize", self.0.stream.synchronize())
+    }
+}
+
+fn check(op: &'static str, room: usize, bytes: usize) -> Result<()> {
+    match bytes <= room {
+        true => Ok(()),
+        false => Err(Error::shape(
+            op,
+            format!("{bytes} bytes do not fit into {room}"),
+        )),
+    }
+}
+
+/// An argument in the low bytes of a word.
+fn word(arg: &Arg) -> u64 {
+    match arg {
+        Arg::View(view) => view.address,
+        Arg::Null => 0,
+        Arg::U32(x) => u64::from(*x),
+        Arg::U64(x) => *x,
+        Arg::F32(x) => u64::from(x.to_bits()),
+    }
+}
+
+impl Inner {
+    pub(crate) fn pool(&self) -> MutexGuard<'_, Pool> {
+        self.pool.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
+    /// Makes the device that of this thread.
+    pub(crate) fn bind(&self) -> Result<()> {
+        driver("cuCtxSetCurrent", self.context.bind_to_thread())
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        let _ = self.stream.synchronize();
+        let context = self.context.clone();
+        self.pool().clear(&context);
+        let programs =
+            std::mem::take(&mut *self.programs.lock().unwrap_or_else(|e| e.into_inner()));
+        for loaded in programs.into_values() {
+            // SAFETY: nothing runs any more, and its kernels are gone with the map
+            let _ = unsafe { result::module::unload(loaded.module) };
+        }
+    }
+}
+
+impl std::fmt::Debug for Gpu {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "cuda:{} ({})", self.0.ordinal, self.0.name)
+    }
+}

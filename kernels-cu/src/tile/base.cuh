@@ -1,0 +1,34 @@
+// Types and conversions. Only the compiler is needed: no header of CUDA's.
+
+typedef unsigned int u32;
+typedef unsigned long long u64;
+typedef unsigned short u16;
+
+// A bf16: the upper half of a float.
+struct bf16 {
+    u16 bits;
+};
+
+__device__ __forceinline__ float to_float(float x) { return x; }
+__device__ __forceinline__ float to_float(bf16 x) { return __uint_as_float(u32(x.bits) << 16); }
+
+template <typename T> __device__ __forceinline__ T from_float(float x);
+template <> __device__ __forceinline__ float from_float<float>(float x) { return x; }
+// to nearest, ties to even
+template <> __device__ __forceinline__ bf16 from_float<bf16>(float x) {
+    bf16 y;
+    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(y.bits) : "f"(x));
+    return y;
+}
+
+// Two bf16 in a register: `low` is the first in memory.
+__device__ __forceinline__ u32 pack(float low, float high) {
+    u32 y;
+    asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(y) : "f"(high), "f"(low));
+    return y;
+}
+
+__device__ __forceinline__ float unpack_low(u32 x) { return __uint_as_float(x << 16); }
+__device__ __forceinline__ float unpack_high(u32 x) { return __uint_as_float(x & 0xffff0000u); }
+
+__device__ __forceinline__ float infinity() { return __uint_as_float(0x7f800000u); }

@@ -1,0 +1,4 @@
+//! Every CUDA kernel against its meaning, in the PTX interpreter.
+
+mod budgets;
+mod elementwise;
