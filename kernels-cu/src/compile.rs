@@ -39,14 +39,25 @@ impl Compiler {
     }
 
     /// A compiler that caches in the user's cache folder.
+    pub fn cached(nvrtc: Nvrtc) -> Self {
+        let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache"));
+        let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
+        let cache = cache.or_else(home).unwrap_or_else(std::env::temp_dir);
+        Self::new(nvrtc, cache.join("ttt").join("kernels"))
+    }
+
+    /// The same with the compiler of this machine.
     ///
     /// # Errors
     /// NVRTC is not on this machine.
     pub fn find() -> Result<Self> {
-        let home = || Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache"));
-        let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-        let cache = cache.or_else(home).unwrap_or_else(std::env::temp_dir);
-        Ok(Self::new(Nvrtc::find()?, cache.join("ttt").join("kernels")))
+        Ok(Self::cached(Nvrtc::find()?))
+    }
+
+    /// True if it compiles for an architecture, such as "80" or "90a".
+    pub fn supports(&self, capability: &str) -> bool {
+        let options = options(&format!("sm_{capability}"));
+        self.nvrtc.compile("empty.cu", "", &options, true).is_ok()
     }
 
     /// Version of NVRTC.
@@ -60,7 +71,7 @@ impl Compiler {
     /// NVRTC refuses it; the cache cannot be written.
     pub fn ptx(&self, program: &Program, capability: &str) -> Result<String> {
         let options = options(&format!("compute_{capability}"));
-        let path = self.cached(program, &options, "ptx");
+        let path = self.file(program, &options, "ptx");
         if let Ok(text) = std::fs::read_to_string(&path) {
             return Ok(text);
         }
@@ -78,7 +89,7 @@ impl Compiler {
     pub fn resources(&self, program: &Program, capability: &str) -> Result<Vec<Resources>> {
         let mut options = options(&format!("sm_{capability}"));
         options.push("--ptxas-options=-v".into());
-        let path = self.cached(program, &options, "log");
+        let path = self.file(program, &options, "log");
         let log = match std::fs::read_to_string(&path) {
             Ok(log) => log,
             Err(_) => {
@@ -103,7 +114,7 @@ impl Compiler {
     }
 
     /// The file in the cache: its name stands for everything the result depends on.
-    fn cached(&self, program: &Program, options: &[String], kind: &str) -> PathBuf {
+    fn file(&self, program: &Program, options: &[String], kind: &str) -> PathBuf {
         let mut hash = Sha256::new();
         hash.update(program.source());
         hash.update(format!("{options:?} {:?}", self.nvrtc.version()));

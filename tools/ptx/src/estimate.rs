@@ -67,6 +67,12 @@ impl Chip {
             .into_iter()
             .find(|chip| chip.name.eq_ignore_ascii_case(name))
     }
+
+    /// How many blocks of so many threads and bytes of shared memory a multiprocessor holds; `registers` are those of a thread,
+    /// where ptxas said.
+    pub fn occupancy(&self, threads: u64, shared: u64, registers: Option<u64>) -> Occupancy {
+        occupancy(self, threads, shared, registers)
+    }
 }
 
 /// Warp instructions a multiprocessor issues per cycle, one per scheduler.
