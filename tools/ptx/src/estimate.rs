@@ -139,8 +139,10 @@ impl Estimate {
         let resident = occupancy.blocks.min(blocks.div_ceil(chip.multiprocessors));
         let warps = (resident * threads.div_ceil(32)).max(1);
         let work = &report.counters.total;
-        let cycles = |amount: f64, rate: f64| amount * share / rate / chip.clock;
-        let sectors = (work.global_sectors * SECTOR) as f64;
+        // a sample stands for the whole grid
+        let whole = blocks as f64 / report.blocks.max(1) as f64;
+        let cycles = |amount: f64, rate: f64| amount * whole * share / rate / chip.clock;
+        let sectors = (work.global_sectors * SECTOR) as f64 * whole;
         let parts = vec![
             Part {
                 name: "issue slots",

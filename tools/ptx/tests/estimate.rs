@@ -3,7 +3,7 @@
 mod common;
 
 use common::{kernel, run};
-use ptx::{Chip, Device, Estimate, Launch};
+use ptx::{Chip, Device, Estimate, Launch, Options};
 
 /// 128 threads load 16 words each, 32 bytes apart, and multiply matrices.
 fn estimate(blocks: u32, matrix: &str, chip: &Chip) -> (Estimate, u64) {
@@ -92,4 +92,26 @@ fn types_of_matrices_have_their_own_rates() {
     // half the operations at half the rate; twice the operations at twice the rate
     close(matrix("m16n8k8.row.col.f32.tf32.tf32.f32"), bf16);
     close(matrix("m16n8k32.row.col.s32.s8.s8.s32"), bf16);
+}
+
+#[test]
+fn a_sample_of_equal_blocks_stands_for_all() {
+    let kernel = kernel(".reg .b32 %r<3>; mov.u32 %r0, %tid.x; add.u32 %r1, %r0, %r0;");
+    let mut device = Device::new();
+    let launch = Launch::linear(1000, 64);
+    let mut of = |sample| {
+        let options = Options {
+            sample,
+            ..Options::default()
+        };
+        let args = [0u64.into(), 0u64.into()];
+        let report = device.launch(&kernel, &launch, &args, &options);
+        let report = report.expect("a launch");
+        let estimate = Estimate::new(&kernel, &launch, &report, &Chip::A100, None);
+        (report.blocks, estimate.seconds)
+    };
+    let (all, whole) = of(1);
+    let (some, estimated) = of(300);
+    assert_eq!((all, some), (1000, 4));
+    close(estimated, whole);
 }

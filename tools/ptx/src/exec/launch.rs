@@ -66,6 +66,8 @@ pub struct Options {
     pub asynchrony: Asynchrony,
     /// A warp that runs more is stopped with a finding.
     pub instructions_per_warp: u64,
+    /// Runs one cluster of blocks in so many, evenly spread, to count the work of a grid that is too large to run; 1 runs all.
+    pub sample: u64,
 }
 
 impl Default for Options {
@@ -75,6 +77,7 @@ impl Default for Options {
             counters: true,
             asynchrony: Asynchrony::Late,
             instructions_per_warp: 1 << 32,
+            sample: 1,
         }
     }
 }
@@ -111,6 +114,8 @@ pub struct Report {
     pub findings: Vec<Finding>,
     /// What was done.
     pub counters: Counters,
+    /// Blocks that ran: all, or a sample.
+    pub blocks: u64,
     /// What `printf` wrote, block after block.
     pub printed: String,
 }
@@ -140,6 +145,12 @@ pub(super) struct Setting<'l> {
 }
 
 impl Setting<'_> {
+    /// Clusters of blocks in the grid.
+    fn blocks(&self) -> u64 {
+        let product = |sizes: [u32; 3]| -> u64 { sizes.iter().map(|n| u64::from(*n)).product() };
+        product(self.launch.grid) / product(self.launch.cluster)
+    }
+
     pub fn warps(&self) -> usize {
         self.launch.block.iter().product::<u32>().div_ceil(32) as usize
     }
@@ -303,27 +314,19 @@ impl Device {
 }
 
 fn run(setting: &Setting) -> Outcome {
-    let blocks = setting
-        .launch
-        .grid
-        .iter()
-        .map(|n| u64::from(*n))
-        .product::<u64>();
-    let blocks = blocks
-        / setting
-            .launch
-            .cluster
-            .iter()
-            .map(|n| u64::from(*n))
-            .product::<u64>();
+    let blocks = setting.blocks();
     let mut outcome = Outcome::default();
     let mut order = Order::default();
     let mut first = 0;
-    while first < blocks && !outcome.stopped {
-        let batch = first..blocks.min(first + BATCH);
+    let every = setting.options.sample.max(1);
+    // the middle one of each group
+    let place = |group: u64| (group * every + every / 2).min(blocks - 1);
+    let groups = blocks.div_ceil(every);
+    while first < groups && !outcome.stopped {
+        let batch = first..groups.min(first + BATCH);
         first = batch.end;
         if setting.program.ordered {
-            for number in batch {
+            for number in batch.map(place) {
                 order.acquired = 0;
                 let block = block::run(setting, number, Some(&mut order));
                 outcome = outcome.merge(Outcome::block(number, block));
@@ -332,7 +335,7 @@ fn run(setting: &Setting) -> Outcome {
             let one = |number| Outcome::block(number, block::run(setting, number, None));
             let all = batch
                 .into_par_iter()
-                .map(one)
+                .map(|group| one(place(group)))
                 .reduce(Outcome::default, Outcome::merge);
             outcome = outcome.merge(all);
         }
@@ -358,6 +361,12 @@ fn report(setting: &Setting, outcome: Outcome) -> Report {
         line.work.add(work);
     }
     counters.lines = lines.into_values().collect();
+    let cluster: u64 = setting
+        .launch
+        .cluster
+        .iter()
+        .map(|n| u64::from(*n))
+        .product();
     Report {
         kernel: setting.program.name.clone(),
         findings: outcome
@@ -366,6 +375,7 @@ fn report(setting: &Setting, outcome: Outcome) -> Report {
             .map(|(_, finding)| finding)
             .collect(),
         counters,
+        blocks: setting.blocks().div_ceil(setting.options.sample.max(1)) * cluster,
         printed: outcome.printed,
     }
 }
