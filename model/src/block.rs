@@ -1,7 +1,7 @@
 //! One Transformer block, as functions on variables.
 //!
 //! ```text
-//! x <- x + norm(attn(norm(x)))            sliding-window causal attention, window k
+//! x <- x + norm(attn(norm(x)))            causal attention, sliding with window k or full
 //! x <- x + norm(fast_mlp(norm(x)))        only in the last S blocks
 //! x <- x + norm(mlp(norm(x)))
 //! ```
@@ -109,13 +109,15 @@ pub fn norm(x: &Var, w: &Option<Var>, config: &Config) -> Result<Var> {
     })
 }
 
-/// x + norm(attn(norm(x))) for x [t, d] that follows the positions in `cache`; and its keys and values.
+/// x + norm(attn(norm(x))) for x [t, d] that follows the positions in `cache`, of which a query sees `window` with its own; and
+/// its keys and values.
 pub fn attention(
     config: &Config,
     rotary: &Rotary,
     w: &Attention<Var>,
     x: &Var,
     cache: &KeyValues,
+    window: usize,
 ) -> Result<(Var, KeyValues)> {
     let (t, h) = (x.value().shape()[0], config.head_dim());
     let heads = |y: Var, n: usize| reshape(&y, &[t, n, h]);
@@ -129,7 +131,7 @@ pub fn attention(
         &rotary.rotate(&q, c)?,
         [&rotary.rotate(&cache.k, 0)?, &cache.v],
         [&rotary.rotate(&k, c)?, &v],
-        config.window(),
+        window,
     )?;
     let y = norm(&linear(&o, &w.o)?, &w.post_norm, config)?;
     Ok((add(x, &y)?, KeyValues { k, v }))

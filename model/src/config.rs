@@ -38,6 +38,9 @@ pub struct Config {
     /// k: keys a query sees, its own included. Absent or null: full attention.
     #[serde(default)]
     pub sliding_window: Option<usize>,
+    /// What each block's attention sees. Absent: all alike, as `sliding_window` says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub layer_types: Option<Vec<LayerType>>,
     /// The output matrix is the embedding matrix.
     #[serde(default)]
     pub tie_word_embeddings: bool,
@@ -47,6 +50,16 @@ pub struct Config {
     /// Test-time training. Absent: a static model.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ttt: Option<Ttt>,
+}
+
+/// What the attention of a block sees, in Hugging Face's names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LayerType {
+    /// The last k positions.
+    SlidingAttention,
+    /// All positions.
+    FullAttention,
 }
 
 /// The inner loop.
@@ -105,7 +118,7 @@ impl Config {
             ("num_attention_heads", self.num_attention_heads),
             ("num_key_value_heads", self.kv_heads()),
             ("head_dim", self.head_dim()),
-            ("sliding_window", self.window()),
+            ("sliding_window", self.sliding_window.unwrap_or(1)),
         ];
         for (name, value) in positive {
             if value == 0 {
@@ -132,6 +145,23 @@ impl Config {
         if !self.head_dim().is_multiple_of(2) {
             let message = "must be even: rotary embedding turns pairs";
             return Err(Error::setting("head_dim", self.head_dim(), message));
+        }
+        if let Some(types) = &self.layer_types {
+            if types.len() != self.num_hidden_layers {
+                let message = format!(
+                    "must name the attention of each of the num_hidden_layers = {} blocks",
+                    self.num_hidden_layers
+                );
+                let count = format!("{} names", types.len());
+                return Err(Error::setting("layer_types", count, message));
+            }
+            let sliding = types.iter().position(|t| *t == LayerType::SlidingAttention);
+            if let (Some(i), None) = (sliding, self.sliding_window) {
+                let message = format!(
+                    "must be a number of positions: block {i} of layer_types is sliding_attention"
+                );
+                return Err(Error::setting("sliding_window", "null", message));
+            }
         }
         if self.hidden_act != "silu" {
             let message = "only silu is implemented";
@@ -193,9 +223,21 @@ impl Config {
             .unwrap_or(self.hidden_size / self.num_attention_heads.max(1))
     }
 
-    /// k; without a sliding window, more than any length.
+    /// Keys a query of block i sees, its own included; with full attention, more than any length.
+    pub fn window_of(&self, i: usize) -> usize {
+        let full = (self.layer_types.as_ref()).is_some_and(|t| t[i] == LayerType::FullAttention);
+        let k = self.sliding_window.filter(|_| !full);
+        k.unwrap_or(usize::MAX)
+    }
+
+    /// That of each block, first to last.
+    pub fn windows(&self) -> impl Iterator<Item = usize> {
+        (0..self.num_hidden_layers).map(|i| self.window_of(i))
+    }
+
+    /// The largest of them.
     pub fn window(&self) -> usize {
-        self.sliding_window.unwrap_or(usize::MAX)
+        self.windows().max().unwrap_or(usize::MAX)
     }
 
     /// S; 0 for a static model.

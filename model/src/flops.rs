@@ -37,9 +37,12 @@ impl PerToken {
 pub fn static_step(c: &Config, t: usize) -> f64 {
     let p = PerToken::of(c);
     let (blocks, fast) = (c.num_hidden_layers as f64, c.fast_layers() as f64);
-    let attention = 7.0 * p.per_key * mean_keys(t, c.window());
+    let keys: f64 = c.windows().map(|k| mean_keys(t, k)).sum();
     t as f64
-        * (blocks * (3.0 * (p.projections + p.mlp) + attention) + fast * 3.0 * p.mlp + 3.0 * p.head)
+        * (blocks * 3.0 * (p.projections + p.mlp)
+            + 7.0 * p.per_key * keys
+            + fast * 3.0 * p.mlp
+            + 3.0 * p.head)
 }
 
 /// One step of training through the inner loop. In the suffix a static matrix takes 6 products (forward, inner dx, then two
@@ -51,14 +54,18 @@ pub fn training_step(c: &Config, t: usize) -> f64 {
     };
     let p = PerToken::of(c);
     let (prefix, fast) = (c.first_fast() as f64, c.fast_layers() as f64);
-    let keys = mean_keys(t, c.window());
-    let current = mean_keys(ttt.mini_batch_size.min(t), c.window());
-    let attention = 7.0 * p.per_key * keys;
-    let in_suffix = p.per_key * (17.0 * (keys - current) + 24.0 * current);
+    let attention = |k: usize| 7.0 * p.per_key * mean_keys(t, k);
+    let in_suffix = |k: usize| {
+        let (keys, current) = (mean_keys(t, k), mean_keys(ttt.mini_batch_size.min(t), k));
+        p.per_key * (17.0 * (keys - current) + 24.0 * current)
+    };
+    let in_prefix = c.first_fast() + 1;
     t as f64
-        * (prefix * (3.0 * (p.projections + p.mlp) + attention)
-            + (3.0 * p.projections + attention)
-            + (fast - 1.0) * (6.0 * p.projections + in_suffix)
+        * (prefix * 3.0 * (p.projections + p.mlp)
+            + 3.0 * p.projections
+            + c.windows().take(in_prefix).map(attention).sum::<f64>()
+            + (fast - 1.0) * 6.0 * p.projections
+            + c.windows().skip(in_prefix).map(in_suffix).sum::<f64>()
             + fast * (6.0 + 9.0) * p.mlp
             + 6.0 * p.head)
 }

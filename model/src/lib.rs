@@ -23,7 +23,7 @@ pub mod train;
 pub mod ttt;
 pub mod weights;
 
-pub use config::{Config, Ttt};
+pub use config::{Config, LayerType, Ttt};
 pub use error::{Error, Result};
 pub use files::Model;
 pub use ttt::{Net, Reading};

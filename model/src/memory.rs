@@ -121,7 +121,7 @@ const FLOPS_PER_ELEMENT: f64 = 60.0;
 /// again, are few.
 const PIECE: usize = 4096;
 
-/// Tokens read at a time: as many as the window or [`PIECE`], in whole mini-batches.
+/// Tokens read at a time: as many as the largest window or [`PIECE`], in whole mini-batches.
 fn piece(config: &Config, t: usize, b: usize) -> usize {
     config.window().max(PIECE).min(t).next_multiple_of(b)
 }
@@ -254,7 +254,8 @@ impl Sizes {
         let window = c.window().saturating_sub(1);
         // FLOPs per token
         let flops = PerToken::of(c);
-        let scores = 2.0 * flops.per_key * mean_keys(t, c.window());
+        let keys: f64 = c.windows().map(|k| mean_keys(t, k)).sum();
+        let scores = 2.0 * flops.per_key * keys / c.num_hidden_layers as f64;
         // elements per token that one attention and one MLP keep
         let attention = [
             3.0 * d + 3.0 * a + 3.0 * e,

@@ -50,6 +50,8 @@ struct AttentionKept {
     current: [Tensor; 2],
     /// o and lse.
     attended: [Tensor; 2],
+    /// Keys a query sees.
+    window: usize,
     z: Tensor,
 }
 
@@ -68,8 +70,9 @@ impl Suffix {
         for (j, (w, m)) in self.blocks.iter().zip(&*fast).enumerate() {
             let attention = match j.checked_sub(1) {
                 None => None,
-                Some(j) => {
-                    let (y, attention, cache) = self.attention(&w.attention, x, &caches[j])?;
+                Some(before) => {
+                    let (cache, window) = (&caches[before], self.window_of(j));
+                    let (y, attention, cache) = self.attention(&w.attention, x, cache, window)?;
                     x = y;
                     next.push(cache);
                     Some(attention)
@@ -172,6 +175,7 @@ impl Suffix {
         w: &Attention<Var>,
         x: Tensor,
         cache: &KeyValues,
+        window: usize,
     ) -> Result<(Tensor, AttentionKept, KeyValues)> {
         let (t, h) = (x.shape()[0], self.config.head_dim());
         let y = self.norm(&x, &w.norm)?;
@@ -187,7 +191,6 @@ impl Suffix {
         let rotated_q = rotate(&self.norm(&q, &w.q_norm)?, cache.len())?;
         let cached = [rotate(cache.k.value(), 0)?, cache.v.value().clone()];
         let current = [rotate(&normed_k, cache.len())?, v.clone()];
-        let window = self.config.window();
         let attended =
             values::swa_attention(&rotated_q, cached.each_ref(), current.each_ref(), window)?;
         let z = values::linear(&attended[0], w.o.value())?;
@@ -205,6 +208,7 @@ impl Suffix {
             cached,
             current,
             attended,
+            window,
             z,
         };
         Ok((next, kept, cache))
@@ -223,7 +227,7 @@ impl Suffix {
             &kept.rotated_q,
             kept.cached.each_ref(),
             kept.current.each_ref(),
-            self.config.window(),
+            kept.window,
             &do_,
             kept.attended.each_ref(),
         )?;

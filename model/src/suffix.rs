@@ -51,6 +51,11 @@ impl Suffix {
         self.blocks.len().saturating_sub(1)
     }
 
+    /// Keys a query of block j of the suffix sees, its own included.
+    pub(crate) fn window_of(&self, j: usize) -> usize {
+        self.config.window_of(self.config.first_fast() + j)
+    }
+
     /// What the output matrix reads [t, d] after x [t, d] under fast weights, and the caches for what comes next.
     fn hidden(
         &self,
@@ -62,10 +67,11 @@ impl Suffix {
         let (mut x, mut next) = (x.clone(), vec![]);
         for (j, w) in self.blocks.iter().enumerate() {
             if j > 0 {
-                let cache = &caches[j - 1];
-                let (y, current) = attention(config, &self.rotary, &w.attention, &x, cache)?;
+                let (cache, window) = (&caches[j - 1], self.window_of(j));
+                let (y, current) =
+                    attention(config, &self.rotary, &w.attention, &x, cache, window)?;
                 x = y;
-                next.push(cache.then(&current, config.window())?);
+                next.push(cache.then(&current, window)?);
             }
             if let Some(norms) = &w.fast {
                 x = mlp(config, norms, &fast[j], &x)?;

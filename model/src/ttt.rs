@@ -122,15 +122,15 @@ impl Net {
         let mut next = vec![];
         for (i, cache) in caches.iter().enumerate() {
             let w = &self.weights.blocks[i];
-            let whole = i < first_fast;
+            let (whole, window) = (i < first_fast, self.config.window_of(i));
             let (config, rotary) = (self.config.clone(), self.rotary.clone());
             let run = move |w: &Block<Var>, x: &Var, cache: &KeyValues| {
-                let (x, current) = attention(&config, &rotary, &w.attention, x, cache)?;
+                let (x, current) = attention(&config, &rotary, &w.attention, x, cache, window)?;
                 let x = match whole {
                     true => mlp(&config, &w.mlp, &w.mlp.matrices(), &x)?,
                     false => x,
                 };
-                let next = more.then(|| cache.then(&current, config.window()));
+                let next = more.then(|| cache.then(&current, window));
                 Ok::<_, Error>((x, next.transpose()?))
             };
             let (y, cache) = match levels.get(i).and_then(|level| level.keep()) {
@@ -275,10 +275,20 @@ mod tests {
     fn pieces_change_nothing_but_rounding() {
         let t = 50;
         let ids: Vec<u32> = (0..=t).map(|i| (i * i % 23) as u32).collect();
-        for fast in [0, 1, 2, 3] {
+        let hybrid = serde_json::json!(["full_attention", "sliding_attention", "full_attention"]);
+        let alike = serde_json::Value::Null;
+        let kinds = [
+            (0, &alike),
+            (1, &alike),
+            (2, &alike),
+            (3, &alike),
+            (0, &hybrid),
+            (2, &hybrid),
+        ];
+        for (fast, types) in kinds {
             let config: Config = serde_json::from_value(serde_json::json!({
                 "vocab_size": 23, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 3,
-                "num_attention_heads": 2, "num_key_value_heads": 1, "sliding_window": 11,
+                "num_attention_heads": 2, "num_key_value_heads": 1, "sliding_window": 11, "layer_types": types,
                 "ttt": {"mini_batch_size": 4, "num_fast_layers": fast, "inner_learning_rate": 1.0, "inner_clip_norm": 1.0},
             }))
             .expect("a configuration");

@@ -293,6 +293,16 @@ impl Weights<Tensor> {
     }
 }
 
+/// Number of parameters of a model with this configuration and all norms there are.
+pub fn count_of(config: &Config) -> Result<usize> {
+    let mut count = 0;
+    Weights::build(config, |_, shape, _| {
+        count += shape.iter().product::<usize>();
+        Ok(Some(()))
+    })?;
+    Ok(count)
+}
+
 /// Names of the fast matrices of block `i` on disk, in the order of [`Fast::each`].
 pub fn fast_names(i: usize) -> [String; 3] {
     ["gate", "up", "down"].map(|m| format!("model.layers.{i}.fast_mlp.{m}_proj.weight"))

@@ -409,6 +409,16 @@ fn configurations_that_contradict_the_weights() {
 fn configurations_that_cannot_work() {
     let cases: &[(&str, Value, &[&str])] = &[
         ("/sliding_window", json!(0), &["sliding_window = 0", "1"]),
+        (
+            "/layer_types",
+            json!(["full_attention"]),
+            &["layer_types = 1 names", "num_hidden_layers = 2"],
+        ),
+        (
+            "/layer_types",
+            json!(["full_attention", "chunked_attention"]),
+            &["chunked_attention", "sliding_attention"],
+        ),
         ("/vocab_size", json!(0), &["vocab_size = 0", "at least 1"]),
         ("/hidden_size", json!(0), &["hidden_size = 0"]),
         ("/num_hidden_layers", json!(0), &["num_hidden_layers = 0"]),

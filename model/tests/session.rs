@@ -3,7 +3,7 @@
 use model::data::Tokenizer;
 use model::sampling::{Sampler, Sampling};
 use model::session::{Session, generate};
-use model::{Config, Model, Net, Reading, Result};
+use model::{Config, LayerType, Model, Net, Reading, Result};
 use ops::{DType, Var};
 use proptest::prelude::*;
 
@@ -120,6 +120,47 @@ proptest! {
         }
         prop_assert!(worst(&losses, &expected) < 1e-10);
     }
+}
+
+/// The blocks of a hybrid see what their types say: as many positions as a model of that type, and the same losses in any cuts.
+#[test]
+fn blocks_of_different_windows() -> Result<()> {
+    use LayerType::{FullAttention, SlidingAttention};
+    let with = |k: usize, types: &[LayerType]| {
+        let mut model = model(types.len(), 1, k);
+        model.config.layer_types = Some(types.to_vec());
+        model
+    };
+    let ids = ids(40);
+    for types in [
+        vec![SlidingAttention, FullAttention],
+        vec![FullAttention, SlidingAttention, SlidingAttention],
+        vec![FullAttention, FullAttention],
+    ] {
+        let hybrid = with(5, &types);
+        let losses = expected(&hybrid, &ids, true);
+        let mut session = Session::new(&hybrid, true)?;
+        let mut cut = session.read(&ids[..7])?;
+        for id in &ids[7..] {
+            session.logits()?;
+            cut.extend(session.read(&[*id])?);
+        }
+        assert!(worst(&cut, &losses) < 1e-10, "{types:?}");
+        let all_full = types.iter().all(|t| *t == FullAttention);
+        let full = expected(&model(types.len(), 1, 0), &ids, true);
+        let sliding = expected(&model(types.len(), 1, 5), &ids, true);
+        assert_eq!(losses == full, all_full, "{types:?}");
+        assert_ne!(losses, sliding, "{types:?}");
+        // a window beyond the text is full attention
+        let wide = expected(&with(40, &types), &ids, true);
+        assert!(worst(&wide, &full) < 1e-12, "{types:?}");
+    }
+    let sliding = with(5, &[SlidingAttention, SlidingAttention]);
+    assert_eq!(
+        expected(&sliding, &ids, true),
+        expected(&model(2, 1, 5), &ids, true)
+    );
+    Ok(())
 }
 
 #[test]

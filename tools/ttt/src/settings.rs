@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 use model::memory::Bytes;
 use model::train::Schedule;
-use model::{Config, Error, Result, Ttt};
+use model::{Config, Error, LayerType, Result, Ttt};
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
@@ -63,6 +63,8 @@ pub enum Architecture {
     SlidingWindow,
     /// Every query sees every earlier key.
     FullAttention,
+    /// Five blocks with a sliding window to one with full attention; of fewer than six blocks, the last has it.
+    Hybrid,
 }
 
 /// What is read.
@@ -122,7 +124,7 @@ impl Settings {
             .saturating_mul(layers.saturating_add(fast));
         let spread = parts / layers.max(1);
         let learns = s.architecture == Architecture::TttE2e;
-        let config = Config {
+        let mut config = Config {
             model_type: "ttt_e2e".to_string(),
             vocab_size,
             hidden_size: s.hidden_size,
@@ -135,6 +137,7 @@ impl Settings {
             rope_theta: s.rope_theta,
             sliding_window: (s.architecture != Architecture::FullAttention)
                 .then_some(s.sliding_window),
+            layer_types: None,
             tie_word_embeddings: s.tie_word_embeddings,
             hidden_act: "silu".to_string(),
             ttt: learns.then_some(ttt),
@@ -143,9 +146,22 @@ impl Settings {
             return Err(Error::setting("heldout_length", 0, "must be at least 1"));
         }
         config.check()?;
+        if s.architecture == Architecture::Hybrid {
+            config.layer_types = Some(hybrid(layers));
+        }
         self.training.check(&config)?;
         Ok(config)
     }
+}
+
+/// Every sixth block with full attention; of fewer than six, the last.
+fn hybrid(layers: usize) -> Vec<LayerType> {
+    let full = |i: usize| (i + 1).is_multiple_of(layers.min(6));
+    let of = |i: usize| match full(i) {
+        true => LayerType::FullAttention,
+        false => LayerType::SlidingAttention,
+    };
+    (0..layers).map(of).collect()
 }
 
 fn file_error(path: &Path, e: impl std::fmt::Display) -> Error {

@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::args::Machine;
 use crate::options::{DataOptions, ModelOptions, TrainingOptions};
-use crate::settings::{Preset, Settings};
+use crate::settings::{Architecture, Preset, Settings};
 
 /// `ttt train`.
 #[derive(clap::Args)]
@@ -104,9 +104,10 @@ impl Train {
             metrics = read_metrics(&folder.join(METRICS), trainer.step)?;
         }
         println!(
-            "{}: {} parameters, {} training tokens in {} books, {}",
+            "{}: {} parameters{}, {} training tokens in {} books, {}",
             folder.display(),
             trainer.model.weights.count(),
+            of_ttt_e2e(&settings, tokenizer.vocab_size())?,
             corpus.tokens(),
             corpus.books().len(),
             steps(&settings.training),
@@ -246,6 +247,17 @@ impl Train {
         bar.finish();
         Ok(true)
     }
+}
+
+/// For a baseline: how many parameters TTT-E2E would have.
+fn of_ttt_e2e(settings: &Settings, vocab_size: usize) -> Result<String> {
+    let mut settings = settings.clone();
+    if settings.model.architecture == Architecture::TttE2e {
+        return Ok(String::new());
+    }
+    settings.model.architecture = Architecture::TttE2e;
+    let count = model::weights::count_of(&settings.config(vocab_size)?)?;
+    Ok(format!(" (ttt-e2e would have {count})"))
 }
 
 /// What is read: before the extension of the context, and in it.

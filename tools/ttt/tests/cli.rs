@@ -675,10 +675,13 @@ fn options_win_over_a_file_over_a_preset() {
 #[test]
 fn baselines_without_heldout_texts() {
     let place = Place::new();
-    for architecture in ["sliding-window", "full-attention"] {
+    for architecture in ["sliding-window", "full-attention", "hybrid"] {
         let changes = [("architecture", architecture), ("run", architecture)];
         let line = train(&changes).replace("--heldout heldout.txt", "--heldout");
-        place.succeeds(&line);
+        let out = place.succeeds(&line);
+        // 3 MLPs of 32 in 2 blocks; the two norms of the fast one have no counterpart
+        let words = "10928 parameters (ttt-e2e would have 10960)";
+        assert!(out.contains(words), "{out}");
         let model = format!("{architecture}/model");
         assert_eq!(
             place.json(&format!("{model}/config.json"))["ttt"],
@@ -689,7 +692,14 @@ fn baselines_without_heldout_texts() {
         assert_eq!(report["all"]["on"], Value::Null);
         let line = format!("eval --model {model} heldout.txt --ttt on");
         place.fails(&line, &["ttt = on", "--ttt off"]);
+        let line = format!("generate --model {model} It --max-tokens 40");
+        assert_eq!(place.succeeds(&line), place.succeeds(&line));
     }
+    let types = &place.json("hybrid/model/config.json")["layer_types"];
+    assert_eq!(
+        *types,
+        serde_json::json!(["sliding_attention", "full_attention"])
+    );
 }
 
 // ---- bench
