@@ -4,6 +4,7 @@
 pub mod case;
 pub mod cases;
 pub mod check;
+pub mod kernels;
 pub mod level;
 pub mod machine;
 pub mod table;

@@ -278,6 +278,19 @@ impl Gpu {
         driver("cuMemsetD8Async", fill)
     }
 
+    /// Seconds that the work which `f` asks for takes, by the device's clock.
+    ///
+    /// # Errors
+    /// Those of `f`; work failed.
+    pub fn timed(&self, f: impl FnOnce() -> Result<()>) -> Result<f64> {
+        let flags = Some(sys::CUevent_flags::CU_EVENT_DEFAULT);
+        let record = || driver("cuEventRecord", self.0.stream.record_event(flags));
+        let start = record()?;
+        f()?;
+        let milliseconds = start.elapsed_ms(&record()?);
+        Ok(f64::from(driver("cuEventElapsedTime", milliseconds)?) / 1e3)
+    }
+
     /// Waits for all work.
     ///
     /// # Errors

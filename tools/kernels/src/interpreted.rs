@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-use half::bf16;
 use kernels_cu::{Arg, Compiler, DType, Launch, Nvrtc, Program, View};
 use ptx::{Asynchrony, Chip, Device, Estimate, Finding, Kernel, Module, Options, Report};
+
+use crate::machine::{from_bytes, to_bytes};
 
 /// The compiler that kernels are checked with: one version, fetched into the target folder of the program that runs, so that budgets are
 /// those of one compiler. None, and the reason on standard error, where it cannot be had.
@@ -51,27 +52,19 @@ impl Interpreted {
 
     /// Numbers, rounded to a type.
     pub fn upload(&mut self, x: &[f64], dtype: DType) -> View {
-        let bytes: Vec<u8> = match dtype {
-            DType::F32 => x.iter().flat_map(|x| (*x as f32).to_le_bytes()).collect(),
-            DType::BF16 => x
-                .iter()
-                .flat_map(|x| bf16::from_f64(*x).to_le_bytes())
-                .collect(),
-        };
-        self.upload_bytes(&bytes)
+        self.write_bytes(&to_bytes(x, dtype))
     }
 
     /// Indices.
     pub fn upload_u32(&mut self, x: &[u32]) -> View {
         let bytes: Vec<u8> = x.iter().flat_map(|x| x.to_le_bytes()).collect();
-        self.upload_bytes(&bytes)
+        self.write_bytes(&bytes)
     }
 
-    fn upload_bytes(&mut self, bytes: &[u8]) -> View {
+    pub(crate) fn write_bytes(&mut self, bytes: &[u8]) -> View {
         let address = self.device.allocate(bytes.len());
-        self.device
-            .write(address, bytes)
-            .expect("an allocation of that size");
+        let written = self.device.write(address, bytes);
+        written.expect("an allocation of that size");
         View::interpreted(address, bytes.len())
     }
 
@@ -83,25 +76,14 @@ impl Interpreted {
 
     /// Elements of a type.
     pub fn download(&self, view: &View, dtype: DType) -> Vec<f64> {
+        from_bytes(&self.read_bytes(view), dtype)
+    }
+
+    pub(crate) fn read_bytes(&self, view: &View) -> Vec<u8> {
         let mut bytes = vec![0; view.bytes()];
         let read = self.device.read(view.address(), &mut bytes);
         read.expect("an allocation of that size");
-        match dtype {
-            DType::F32 => {
-                let (words, _) = bytes.as_chunks();
-                words
-                    .iter()
-                    .map(|w| f64::from(f32::from_le_bytes(*w)))
-                    .collect()
-            }
-            DType::BF16 => {
-                let (words, _) = bytes.as_chunks();
-                words
-                    .iter()
-                    .map(|w| bf16::from_le_bytes(*w).to_f64())
-                    .collect()
-            }
-        }
+        bytes
     }
 
     /// Runs a launch; panics if anything is found.
