@@ -131,7 +131,7 @@ pub fn evaluate(
     let done = AtomicUsize::new(0);
     let windows = eval_windows(tokens.len(), t);
     let read = |window: &std::ops::Range<usize>| {
-        let mut session = Session::with_length(model, options.learn, window.len())?;
+        let mut session = Session::new(model, options.learn)?;
         let losses = session.read(&tokens[window.clone()])?;
         progress(done.fetch_add(losses.len(), Ordering::Relaxed) + losses.len());
         Ok::<_, Error>(losses)

@@ -147,20 +147,28 @@ pub fn assemble(
 
 /// Reads every tensor of a safetensors file.
 pub fn read_tensors(path: &Path) -> Result<Tensors> {
+    Ok(read_with_header(path)?.0)
+}
+
+/// Reads every tensor of a safetensors file, and what its header says besides.
+pub fn read_with_header(path: &Path) -> Result<(Tensors, BTreeMap<String, String>)> {
     let bytes =
         Mapped::open(path).map_err(|e| Error::file(path, format!("cannot be read: {e}")))?;
-    let file = SafeTensors::deserialize(&bytes).map_err(|e| {
+    let damaged = |e| {
         let message =
             format!("is not a whole safetensors file ({e}); it may be truncated: copy it again");
         Error::file(path, message)
-    })?;
+    };
+    let file = SafeTensors::deserialize(&bytes).map_err(damaged)?;
+    let (_, header) = SafeTensors::read_metadata(&bytes).map_err(damaged)?;
     let mut tensors = BTreeMap::new();
     for (name, view) in file.tensors() {
         let stored =
             decode(&view).map_err(|m| Error::file(path, format!("tensor '{name}' {m}")))?;
         tensors.insert(name, stored);
     }
-    Ok(tensors)
+    let header = header.metadata().clone().unwrap_or_default();
+    Ok((tensors, header.into_iter().collect()))
 }
 
 fn decode(view: &TensorView<'_>) -> std::result::Result<Stored, String> {

@@ -1,7 +1,7 @@
 //! TTT-E2E and its baselines: configuration, blocks, the inner and the outer loop, data, and models on disk.
 //!
 //! [`ttt`] reads like the algorithm of the paper; [`weights`] names the parameters; [`block`] is one Transformer block;
-//! `reading` is the inner step with no tape; [`train`] is the outer loop; [`session`] reads and writes text; [`files`] are models
+//! [`train`] is the outer loop; [`session`] reads and writes text, with no tape; [`files`] are models
 //! on disk; [`data`] is text and tokens.
 
 pub mod block;
@@ -14,7 +14,6 @@ pub mod flops;
 pub mod gradients;
 mod init;
 pub mod memory;
-mod reading;
 pub mod sampling;
 pub mod session;
 pub mod suffix;

@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use ops::derived::clip_factor;
 use ops::{
-    Keep, Tensor, Var, checkpoint, concat, grad, linear, linear_cross_entropy, rms_norm, scale,
-    sgd_update, slice, sum_all,
+    Keep, Tensor, Var, checkpoint, concat, grad, linear_cross_entropy, rms_norm, scale, sgd_update,
+    slice, sum_all,
 };
 
 use crate::block::{KeyValues, Rotary, attention, mlp};
@@ -52,7 +52,7 @@ impl Suffix {
     }
 
     /// Keys a query of block j of the suffix sees, its own included.
-    pub(crate) fn window_of(&self, j: usize) -> usize {
+    fn window_of(&self, j: usize) -> usize {
         self.config.window_of(self.config.first_fast() + j)
     }
 
@@ -79,17 +79,6 @@ impl Suffix {
             x = mlp(config, &w.mlp, &w.mlp.matrices(), &x)?;
         }
         Ok((rms_norm(&x, &self.norm, config.rms_norm_eps)?, next))
-    }
-
-    /// Logits [t, V] of x [t, d] under fast weights, and the caches for what comes next.
-    pub fn logits(
-        &self,
-        x: &Var,
-        fast: &[Fast<Var>],
-        caches: &[KeyValues],
-    ) -> Result<(Var, Vec<KeyValues>)> {
-        let (x, next) = self.hidden(x, fast, caches)?;
-        Ok((linear(&x, &self.head)?, next))
     }
 
     /// Negative log-likelihoods `[t]` of `targets` after x [t, d] under fast weights, and the caches for what comes next.

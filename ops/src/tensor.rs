@@ -1,6 +1,7 @@
 //! Tensors: contiguous, row-major, shared, immutable once made.
 
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
 use half::{bf16, f16};
@@ -292,6 +293,42 @@ impl Tensor {
         for_float!("add_assign", self.dtype(), T => {
             let mine = self.make_mut::<T>().expect("dispatched on this dtype");
             crate::par::update(mine, other.data::<T>(), |a, b| *a += b);
+        });
+        Ok(())
+    }
+
+    /// Rows of `x` [t, ..] take the place of rows `at..at + t`, in place when the buffer is not shared. All but the first axis
+    /// and the dtypes must agree.
+    pub fn put_rows(&mut self, at: usize, x: &Tensor) -> Result<()> {
+        let fits = match (self.shape.split_first(), x.shape.split_first()) {
+            (Some((&n, row)), Some((&t, rows))) => row == rows && at <= n && t <= n - at,
+            _ => false,
+        };
+        if !fits || self.dtype() != x.dtype() {
+            let message = format!("{x:?} from row {at} on of {self:?}");
+            return Err(Error::shape("put_rows", message));
+        }
+        let start = at * self.shape[1..].iter().product::<usize>();
+        for_float!("put_rows", self.dtype(), T => {
+            let mine = self.make_mut::<T>().expect("dispatched on this dtype");
+            mine[start..start + x.len()].copy_from_slice(x.data());
+        });
+        Ok(())
+    }
+
+    /// Rows `from` move to rows `to..`, in place when the buffer is not shared; the ranges may overlap.
+    pub fn move_rows(&mut self, from: Range<usize>, to: usize) -> Result<()> {
+        match self.shape.first() {
+            Some(&n) if from.start <= from.end && from.end <= n && to <= n - from.len() => {}
+            _ => {
+                let message = format!("rows {from:?} to row {to} of {self:?}");
+                return Err(Error::shape("move_rows", message));
+            }
+        }
+        let row: usize = self.shape[1..].iter().product();
+        for_float!("move_rows", self.dtype(), T => {
+            let mine = self.make_mut::<T>().expect("dispatched on this dtype");
+            mine.copy_within(from.start * row..from.end * row, to * row);
         });
         Ok(())
     }

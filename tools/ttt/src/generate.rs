@@ -165,8 +165,7 @@ impl Generate {
         learn: bool,
         mut sampler: Sampler,
     ) -> Result<Report> {
-        let length = prompt.len().saturating_add(self.max_tokens);
-        let mut session = Session::with_length(model, learn, length)?;
+        let mut session = Session::new(model, learn)?;
         let bar = crate::output::token_bar(prompt.len() as u64);
         bar.set_message("reading");
         let start = Instant::now();

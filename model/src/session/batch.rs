@@ -1,0 +1,74 @@
+//! Many sessions at once over one copy of the weights.
+//!
+//! Each has its own fast weights, window and position, and reads and writes what it would alone, up to rounding. Where weights are
+//! shared the rows of all sessions are one product; where they are not, sessions run side by side.
+
+use std::sync::Arc;
+
+use ops::values;
+use rayon::prelude::*;
+
+use super::Session;
+use super::state::Part;
+use crate::{Error, Result};
+
+/// Logits of the token that comes next in each session, V of them.
+///
+/// Errors: sessions over different [`Base`](super::Base)s; one that has read nothing yet. Nothing has changed then.
+pub fn logits(sessions: &mut [Session]) -> Result<Vec<Vec<f64>>> {
+    let Some(base) = sessions.first().map(|s| s.base.clone()) else {
+        return Ok(vec![]);
+    };
+    let mut ids = vec![];
+    for (i, session) in sessions.iter().enumerate() {
+        if !Arc::ptr_eq(&session.base, &base) {
+            let message =
+                "has another base than the first; start all sessions of a batch with the same one";
+            return Err(Error::setting("session", i, message));
+        }
+        if session.state.next.is_some() {
+            continue;
+        }
+        let Some(last) = session.state.last else {
+            let message =
+                "a session needs at least one token to predict the next from; read something first";
+            return Err(Error::setting("tokens", 0, message));
+        };
+        ids.push(last);
+    }
+    let asked = |s: &&mut Session| s.state.next.is_none();
+    let mut asked: Vec<&mut Session> = sessions.iter_mut().filter(asked).collect();
+    if !asked.is_empty() {
+        let angles = base.angles(asked.iter().map(|s| s.state.inputs))?;
+        let mut parts: Vec<Part<'_>> = (asked.iter_mut().enumerate())
+            .map(|(i, session)| Part {
+                state: &mut session.state,
+                rows: i..i + 1,
+            })
+            .collect();
+        let h = base.prefix(&ids, &angles, &mut parts)?;
+        let y = base.suffix(h.clone(), &angles, &mut parts)?;
+        let logits = values::linear(&y, base.head())?;
+        for (i, session) in asked.into_iter().enumerate() {
+            session.open(&h.rows(i, i + 1)?)?;
+            session.state.inputs += 1;
+            session.state.last = None;
+            session.state.next = Some(logits.rows(i, i + 1)?);
+        }
+    }
+    let next = sessions.iter().filter_map(|s| s.state.next.as_ref());
+    Ok(next.map(|logits| logits.to_f64s()).collect())
+}
+
+/// Each session reads tokens of its own, side by side: what [`Session::read`] gives for each.
+///
+/// Errors: not one run of tokens per session, before anything is read; those of [`Session::read`], the first of them.
+pub fn read(sessions: &mut [Session], tokens: &[&[u32]]) -> Result<Vec<Vec<f64>>> {
+    if sessions.len() != tokens.len() {
+        let message = format!("must be one for each of {} sessions", sessions.len());
+        return Err(Error::setting("tokens", tokens.len(), message));
+    }
+    let read = |(session, tokens): (&mut Session, &&[u32])| session.read(tokens);
+    let losses: Vec<Result<Vec<f64>>> = sessions.par_iter_mut().zip(tokens).map(read).collect();
+    losses.into_iter().collect()
+}
