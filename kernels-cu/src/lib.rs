@@ -20,6 +20,7 @@ pub mod list;
 mod memory;
 mod nvrtc;
 mod program;
+pub mod rms_norm;
 
 pub use compile::{Compiler, Resources};
 pub use error::{Error, Result};

@@ -29,8 +29,9 @@ pub fn round(x: f64, dtype: DType) -> f64 {
     }
 }
 
-/// Panics unless the error of `got` against `truth` is at most twice that of `rough`, the meaning in the same precision (and of one
-/// rounding of the largest number, where the meaning happens to be exact).
+/// Panics unless the error of `got` against `truth` is at most twice that of `rough`, the meaning in the same precision. In a small case
+/// the meaning can be right by accident, so an allowance is added that any chain of a few operations needs: four roundings of the largest
+/// number.
 pub fn no_worse_than_twice(what: &str, got: &[f64], truth: &[f64], rough: &[f64], dtype: DType) {
     let [e, allowed] = [got, rough].map(|x| {
         assert_eq!(x.len(), truth.len(), "{what}");
@@ -43,7 +44,7 @@ pub fn no_worse_than_twice(what: &str, got: &[f64], truth: &[f64], rough: &[f64]
         DType::F32 => f64::from(f32::EPSILON) / 2.0,
         DType::BF16 => bf16::EPSILON.to_f64() / 2.0,
     };
-    let allowed = 2.0 * allowed.max(rounding * largest);
+    let allowed = 2.0 * allowed + 4.0 * rounding * largest;
     assert!(
         e <= allowed,
         "{what}: error {e:e}, allowed {allowed:e}, largest {largest:e}"

@@ -32,3 +32,17 @@ __device__ __forceinline__ float unpack_low(u32 x) { return __uint_as_float(x <<
 __device__ __forceinline__ float unpack_high(u32 x) { return __uint_as_float(x & 0xffff0000u); }
 
 __device__ __forceinline__ float infinity() { return __uint_as_float(0x7f800000u); }
+
+// One store to global memory of 2, 4, 8 or 16 bytes. (Left alone, the compiler stores a structure element by element.)
+template <typename V> __device__ __forceinline__ void store_whole(void* to, const V& value) {
+    u64 p = __cvta_generic_to_global(to);
+    if constexpr (sizeof(V) == 2) {
+        asm volatile("st.global.b16 [%0], %1;" ::"l"(p), "h"(*(const u16*)&value) : "memory");
+    } else {
+        const u32* x = (const u32*)&value;
+        if constexpr (sizeof(V) == 4) asm volatile("st.global.b32 [%0], %1;" ::"l"(p), "r"(x[0]) : "memory");
+        if constexpr (sizeof(V) == 8) asm volatile("st.global.v2.b32 [%0], {%1, %2};" ::"l"(p), "r"(x[0]), "r"(x[1]) : "memory");
+        if constexpr (sizeof(V) == 16)
+            asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(p), "r"(x[0]), "r"(x[1]), "r"(x[2]), "r"(x[3]) : "memory");
+    }
+}

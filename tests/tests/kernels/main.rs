@@ -2,3 +2,4 @@
 
 mod budgets;
 mod elementwise;
+mod rms_norm;
