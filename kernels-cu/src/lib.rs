@@ -14,6 +14,7 @@
 mod compile;
 pub mod elementwise;
 mod error;
+pub mod gemm;
 mod gpu;
 mod launch;
 pub mod list;

@@ -21,5 +21,5 @@ pub struct Entry {
 
 /// All of them.
 pub fn all() -> Vec<Entry> {
-    [crate::elementwise::list()].concat()
+    [crate::elementwise::list(), crate::gemm::list()].concat()
 }
