@@ -16,11 +16,13 @@ pub mod elementwise;
 mod error;
 pub mod gemm;
 mod gpu;
+pub mod inner_update;
 mod launch;
 pub mod list;
 mod memory;
 mod nvrtc;
 mod program;
+pub mod swiglu_mlp;
 
 pub use compile::{Compiler, Resources};
 pub use error::{Error, Result};

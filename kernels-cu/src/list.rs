@@ -21,5 +21,11 @@ pub struct Entry {
 
 /// All of them.
 pub fn all() -> Vec<Entry> {
-    [crate::elementwise::list(), crate::gemm::list()].concat()
+    [
+        crate::elementwise::list(),
+        crate::gemm::list(),
+        crate::inner_update::list(),
+        crate::swiglu_mlp::list(),
+    ]
+    .concat()
 }

@@ -8,7 +8,8 @@ use crate::launch::{Arg, Cost, Launch, View};
 use crate::list::Entry;
 use crate::program::{DType, Program};
 
-pub(crate) use tiles::{Plan, Tile, plan};
+use tiles::{Plan, plan};
+pub(crate) use tiles::{Tile, plan_whole};
 
 const FILES: &[(&str, &str)] = &[
     ("tile/base.cuh", include_str!("../tile/base.cuh")),

@@ -102,6 +102,29 @@ const MULTIPROCESSORS: usize = 108;
 /// The plan that should take an A100 the least time, for `batch` matrices [m, n] and `k` in all; the matrix pipe takes `passes` half
 /// speed passes for f32.
 pub(crate) fn plan(dtype: DType, passes: u32, batch: usize, shape: [usize; 2], k: usize) -> Plan {
+    best(
+        dtype,
+        passes,
+        batch,
+        shape,
+        k,
+        &[1, 2, 3, 4, 6, 8, 12, 16, 24, 32],
+    )
+}
+
+/// The tile that should take the least time if k is not split, for one matrix.
+pub(crate) fn plan_whole(dtype: DType, shape: [usize; 2], k: usize) -> Tile {
+    best(dtype, 3, 1, shape, k, &[1]).tile
+}
+
+fn best(
+    dtype: DType,
+    passes: u32,
+    batch: usize,
+    shape: [usize; 2],
+    k: usize,
+    splits: &[usize],
+) -> Plan {
     let slices = k.div_ceil(SLICE / dtype.bytes());
     // cycles of the busiest multiprocessor, and of writing and reading the parts' sums at an A100's bytes per cycle
     let cycles = |plan: Plan| {
@@ -121,10 +144,9 @@ pub(crate) fn plan(dtype: DType, passes: u32, batch: usize, shape: [usize; 2], k
         };
         blocks.div_ceil(MULTIPROCESSORS) as f64 * flops / rate + parts
     };
-    let splits = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32];
     let few = |splits: &usize| *splits == 1 || slices >= 4 * splits;
     let plans = Tile::all(dtype).into_iter().flat_map(|tile| {
-        let splits = splits.into_iter().filter(few);
+        let splits = splits.iter().copied().filter(few);
         splits.map(move |splits| Plan { tile, splits })
     });
     let best = plans.min_by(|a, b| cycles(*a).total_cmp(&cycles(*b)));
