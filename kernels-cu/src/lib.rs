@@ -14,13 +14,19 @@
 mod compile;
 pub mod elementwise;
 mod error;
+pub mod gemm;
 mod gpu;
+pub mod inner_update;
 mod launch;
 pub mod list;
 mod memory;
 mod nvrtc;
 mod program;
+<<<<<<< HEAD
 pub mod rms_norm;
+=======
+pub mod swiglu_mlp;
+>>>>>>> h-gemm
 
 pub use compile::{Compiler, Resources};
 pub use error::{Error, Result};

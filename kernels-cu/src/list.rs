@@ -21,5 +21,12 @@ pub struct Entry {
 
 /// All of them.
 pub fn all() -> Vec<Entry> {
-    [crate::elementwise::list(), crate::rms_norm::list()].concat()
+    [
+        crate::elementwise::list(),
+        crate::gemm::list(),
+        crate::inner_update::list(),
+        crate::rms_norm::list(),
+        crate::swiglu_mlp::list(),
+    ]
+    .concat()
 }

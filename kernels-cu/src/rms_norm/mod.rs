@@ -42,7 +42,7 @@ impl Cut {
     fn of(d: usize, dtype: DType, weight: DType) -> Cut {
         let (threads, team) = match d {
             ..=1024 => (128, 32),
-            ..=4096 => (256, 256),
+            1025..=4096 => (256, 256),
             _ => (512, 512),
         };
         // as many as fill 16 bytes in both types, if every lane still has some
