@@ -1,6 +1,6 @@
 //! Warp instructions a second, for attention over a sliding window.
 //!
-//!     cargo run --release -p ptx --example speed [seconds per line]
+//!     cargo run --release -p ptx --example speed [seconds per line] [part of the lines' names, such as "1 threads"]
 
 mod attention;
 
@@ -11,6 +11,7 @@ use ptx::Options;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let seconds = std::env::args().nth(1).map_or(Ok(2.0), |s| s.parse())?;
+    let wanted = std::env::args().nth(2).unwrap_or_default();
     let kernel = attention::kernel()?;
 
     let mut small = Attention::new(2, 200, 77)?;
@@ -36,7 +37,11 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     // both stay to the end: time of threads that are gone is not known
     let pools = [(1, pool(1)?), (2, pool(2)?)];
     for (threads, pool) in &pools {
-        for (name, options) in [("checks on", Options::default()), ("checks off", off)] {
+        for (checks, options) in [("on", Options::default()), ("off", off)] {
+            let name = format!("{threads} threads, checks {checks}");
+            if !name.contains(&wanted) {
+                continue;
+            }
             let mut rates = vec![];
             let (start, busy) = (Instant::now(), processor_time());
             let mut all = 0.0;
@@ -53,7 +58,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
                 (Some(from), Some(to)) => format!("{:6.1}", all / (to - from) / 1e6),
                 _ => "unknown".into(),
             };
-            println!("{threads} threads, {name:10}: {best:6.1} {median:6.1} {each}");
+            println!("{name:21}: {best:6.1} {median:6.1} {each}");
         }
     }
     Ok(())
