@@ -22,11 +22,8 @@ pub mod list;
 mod memory;
 mod nvrtc;
 mod program;
-<<<<<<< HEAD
 pub mod rms_norm;
-=======
 pub mod swiglu_mlp;
->>>>>>> h-gemm
 
 pub use compile::{Compiler, Resources};
 pub use error::{Error, Result};
