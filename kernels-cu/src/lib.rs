@@ -12,6 +12,7 @@
 #![allow(unsafe_code)]
 
 mod compile;
+pub mod cross_entropy;
 pub mod elementwise;
 mod error;
 pub mod gemm;
@@ -23,6 +24,7 @@ mod memory;
 mod nvrtc;
 mod program;
 pub mod rms_norm;
+pub mod rope;
 pub mod swiglu_mlp;
 
 pub use compile::{Compiler, Resources};

@@ -22,10 +22,12 @@ pub struct Entry {
 /// All of them.
 pub fn all() -> Vec<Entry> {
     [
+        crate::cross_entropy::list(),
         crate::elementwise::list(),
         crate::gemm::list(),
         crate::inner_update::list(),
         crate::rms_norm::list(),
+        crate::rope::list(),
         crate::swiglu_mlp::list(),
     ]
     .concat()

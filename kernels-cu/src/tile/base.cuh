@@ -46,3 +46,19 @@ template <typename V> __device__ __forceinline__ void store_whole(void* to, cons
             asm volatile("st.global.v4.b32 [%0], {%1, %2, %3, %4};" ::"l"(p), "r"(x[0]), "r"(x[1]), "r"(x[2]), "r"(x[3]) : "memory");
     }
 }
+
+// One load from global memory of 2, 4, 8 or 16 bytes.
+template <typename V> __device__ __forceinline__ V load_whole(const void* from) {
+    u64 p = __cvta_generic_to_global(from);
+    V value;
+    if constexpr (sizeof(V) == 2) {
+        asm volatile("ld.global.b16 %0, [%1];" : "=h"(*(u16*)&value) : "l"(p) : "memory");
+    } else {
+        u32* x = (u32*)&value;
+        if constexpr (sizeof(V) == 4) asm volatile("ld.global.b32 %0, [%1];" : "=r"(x[0]) : "l"(p) : "memory");
+        if constexpr (sizeof(V) == 8) asm volatile("ld.global.v2.b32 {%0, %1}, [%2];" : "=r"(x[0]), "=r"(x[1]) : "l"(p) : "memory");
+        if constexpr (sizeof(V) == 16)
+            asm volatile("ld.global.v4.b32 {%0, %1, %2, %3}, [%4];" : "=r"(x[0]), "=r"(x[1]), "=r"(x[2]), "=r"(x[3]) : "l"(p) : "memory");
+    }
+    return value;
+}

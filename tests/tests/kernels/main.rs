@@ -1,5 +1,7 @@
 //! Every CUDA kernel against its meaning, in the PTX interpreter.
 
 mod budgets;
+mod cross_entropy;
 mod elementwise;
 mod rms_norm;
+mod rope;
