@@ -11,6 +11,7 @@
 
 #![allow(unsafe_code)]
 
+pub mod adamw;
 mod compile;
 pub mod cross_entropy;
 pub mod elementwise;

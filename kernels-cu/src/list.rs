@@ -22,6 +22,7 @@ pub struct Entry {
 /// All of them.
 pub fn all() -> Vec<Entry> {
     [
+        crate::adamw::list(),
         crate::cross_entropy::list(),
         crate::elementwise::list(),
         crate::gemm::list(),

@@ -1,5 +1,6 @@
 //! Every CUDA kernel against its meaning, in the PTX interpreter.
 
+mod adamw;
 mod budgets;
 mod cross_entropy;
 mod elementwise;
