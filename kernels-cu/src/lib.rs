@@ -20,6 +20,7 @@ pub mod gemm;
 mod gpu;
 pub mod inner_update;
 mod launch;
+pub mod linear_cross_entropy;
 pub mod list;
 mod memory;
 mod nvrtc;

@@ -27,6 +27,7 @@ pub fn all() -> Vec<Entry> {
         crate::elementwise::list(),
         crate::gemm::list(),
         crate::inner_update::list(),
+        crate::linear_cross_entropy::list(),
         crate::rms_norm::list(),
         crate::rope::list(),
         crate::swiglu_mlp::list(),

@@ -33,18 +33,34 @@ pub fn round(x: f64, dtype: DType) -> f64 {
 /// the meaning can be right by accident, so an allowance is added that any chain of a few operations needs: four roundings of the largest
 /// number.
 pub fn no_worse_than_twice(what: &str, got: &[f64], truth: &[f64], rough: &[f64], dtype: DType) {
-    let [e, allowed] = [got, rough].map(|x| {
+    within(what, got, truth, rough, 4.0 * rounding(dtype));
+}
+
+/// The same for chains of sums of up to n terms, all of them in f32: their allowance is that of
+/// [`compare_f32`](crate::compare_f32), which derives it.
+pub fn sums_no_worse_than_twice(n: usize, what: &str, [got, truth, rough]: [&[f64]; 3]) {
+    let allowance = 4.0 * (n as f64).sqrt() * f64::from(f32::EPSILON);
+    within(what, got, truth, rough, allowance);
+}
+
+/// Half the distance of 1 from the next number.
+fn rounding(dtype: DType) -> f64 {
+    match dtype {
+        DType::F32 => f64::from(f32::EPSILON) / 2.0,
+        DType::BF16 => bf16::EPSILON.to_f64() / 2.0,
+    }
+}
+
+/// The allowance is a share of the largest number.
+fn within(what: &str, got: &[f64], truth: &[f64], rough: &[f64], allowance: f64) {
+    let [e, of_meaning] = [got, rough].map(|x| {
         assert_eq!(x.len(), truth.len(), "{what}");
         let errors = x.iter().zip(truth).map(|(x, truth)| (x - truth).abs());
         // a NaN is no number's maximum
         errors.fold(0.0, |most: f64, e| if e <= most { most } else { e })
     });
     let largest = truth.iter().fold(0.0f64, |most, x| most.max(x.abs()));
-    let rounding = match dtype {
-        DType::F32 => f64::from(f32::EPSILON) / 2.0,
-        DType::BF16 => bf16::EPSILON.to_f64() / 2.0,
-    };
-    let allowed = 2.0 * allowed + 4.0 * rounding * largest;
+    let allowed = 2.0 * of_meaning + allowance * largest;
     assert!(
         e <= allowed,
         "{what}: error {e:e}, allowed {allowed:e}, largest {largest:e}"

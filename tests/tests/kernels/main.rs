@@ -4,5 +4,6 @@ mod adamw;
 mod budgets;
 mod cross_entropy;
 mod elementwise;
+mod linear_cross_entropy;
 mod rms_norm;
 mod rope;
