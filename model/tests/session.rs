@@ -1,5 +1,7 @@
 //! However a text is cut into calls, a session gives the losses of `Net::read`.
 
+use std::ops::ControlFlow;
+
 use model::data::Tokenizer;
 use model::sampling::{Sampler, Sampling};
 use model::session::{Session, generate};
@@ -268,7 +270,8 @@ fn generating_repeats_and_reads_what_it_writes() -> Result<()> {
         })?;
         let mut pieces = String::new();
         let text = generate(&mut session, &tokenizer, 21, &mut sampler, &mut |piece| {
-            pieces.push_str(piece)
+            pieces.push_str(piece);
+            ControlFlow::Continue(())
         })?;
         assert_eq!(text, pieces);
         Ok::<_, model::Error>((text, session))

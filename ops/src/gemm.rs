@@ -11,6 +11,8 @@ pub(crate) type Mat<'a, T> = MatRef<'a, T>;
 
 /// A product below this many FLOPs stays on one thread: starting a second costs about as much.
 const WORTH_SHARING: usize = 1 << 23;
+/// FLOPs in the time that an element takes to come from memory: what a product of few rows spends on each of a large matrix.
+const FLOPS_PER_ELEMENT: usize = 32;
 
 /// Larger products are cut into at most this many bands of rows or columns, of at least `BAND` each. The cut depends on the
 /// shape alone, never on the number of threads.
@@ -79,7 +81,8 @@ pub(crate) fn gemm_strided<T: Float>(
 /// threads of rayon's current pool where the product is large enough; the bits of `c` do not depend on how many.
 pub(crate) fn gemm<T: Float>(c: &mut [T], into: Into, alpha: T, a: Mat<'_, T>, b: Mat<'_, T>) {
     let (m, k, n) = (a.nrows(), a.ncols(), b.ncols());
-    if 2 * m * n * k < WORTH_SHARING {
+    let loads = FLOPS_PER_ELEMENT * k * m.max(n);
+    if (2 * m * n * k).max(loads) < WORTH_SHARING {
         return gemm_strided(c, n, into, alpha, a, b);
     }
     assert_eq!(k, b.nrows(), "inner dimensions");

@@ -20,7 +20,7 @@ mod surprise;
 
 use std::sync::Arc;
 
-use ops::{Tensor, Var, cross_entropy, linear_cross_entropy};
+use ops::{DType, Tensor, Var, cross_entropy, linear_cross_entropy};
 
 pub use base::Base;
 pub use generate::generate;
@@ -149,6 +149,11 @@ impl Session {
     /// Number of inner steps taken.
     pub fn steps(&self) -> u64 {
         self.state.steps
+    }
+
+    /// The type that is computed in.
+    pub fn dtype(&self) -> DType {
+        self.base.dtype()
     }
 
     /// The fast weights, first fast block to last.

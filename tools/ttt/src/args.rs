@@ -31,6 +31,13 @@ pub enum Command {
     Eval(crate::eval::Eval),
     /// Read a prompt, learning from it, and write on
     Generate(crate::generate::Generate),
+    /// Read texts and keep what was learned
+    Read(crate::read::Read),
+    /// Talk with a model that learns from what is said
+    Chat(crate::chat::Chat),
+    /// What memories hold, how they differ, and one out of several
+    #[command(subcommand)]
+    Memory(crate::memory::MemoryCommand),
     /// Time training steps, here and in other frameworks
     #[command(subcommand)]
     Bench(crate::bench::Bench),

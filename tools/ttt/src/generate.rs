@@ -1,6 +1,7 @@
 //! `ttt generate`: continues a text, learning from it first.
 
 use std::io::{IsTerminal, Read};
+use std::ops::ControlFlow;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -8,7 +9,7 @@ use model::data::Tokenizer;
 use model::files::load_tokenizer;
 use model::gradients::Workers;
 use model::sampling::{Sampler, Sampling};
-use model::session::{Session, generate};
+use model::session::{Base, Options, Session, generate};
 use model::{Error, Model, Result};
 use ops::DType;
 use serde::Serialize;
@@ -17,6 +18,7 @@ use serde::Serialize;
 const PIECE: usize = 256;
 
 use crate::args::Machine;
+use crate::learning::{Learning, Storage, resume};
 
 /// `ttt generate`.
 #[derive(clap::Args)]
@@ -25,10 +27,14 @@ The model reads the prompt, learning from it, and then writes on from there, lea
 writes as well. Only what it writes goes to standard output. A model with a sliding window needs no
 more memory for a longer prompt.
 
+With --memory it goes on from what `ttt read` or `ttt chat` left, with or without a prompt, and leaves
+that as it is unless --keep is given.
+
 Examples:
   ttt generate --model runs/ttt-e2e-1/model \"It was a dark night, and\"
   ttt generate --model runs/ttt-e2e-1/model --prompt-file chapter.txt --max-tokens 500 --seed 7
-  zcat book.txt.gz | ttt generate --model runs/ttt-e2e-1/model - --ttt off")]
+  zcat book.txt.gz | ttt generate --model runs/ttt-e2e-1/model - --ttt off
+  ttt generate --model runs/ttt-e2e-1/model --memory library.safetensors")]
 pub struct Generate {
     /// Model folder: config.json, model.safetensors and tokenizer.json
     #[arg(long)]
@@ -41,6 +47,31 @@ pub struct Generate {
     /// Tokens to write
     #[arg(long, default_value_t = 200)]
     max_tokens: usize,
+    /// Memory to go on from
+    #[arg(long, value_name = "FILE")]
+    memory: Option<PathBuf>,
+    /// Save what was read and written to the memory
+    #[arg(long, requires = "memory")]
+    keep: bool,
+    #[command(flatten)]
+    draws: Draws,
+    #[command(flatten)]
+    learning: Learning,
+    #[command(flatten)]
+    storage: Storage,
+    /// Precision of the computation: f32 or f64
+    #[arg(long, default_value = "f32")]
+    dtype: DType,
+    #[command(flatten)]
+    machine: Machine,
+    /// Print one JSON object when all is written, instead of the text as it comes
+    #[arg(long)]
+    json: bool,
+}
+
+/// How tokens are drawn.
+#[derive(clap::Args)]
+pub struct Draws {
     /// 0 always takes the most likely token; 1 draws from the model's own probabilities
     #[arg(long, default_value_t = 0.8)]
     temperature: f64,
@@ -53,26 +84,18 @@ pub struct Generate {
     /// Seed of the draws: the same seed writes the same text
     #[arg(long, default_value_t = 0)]
     seed: u64,
-    /// Learning while reading and writing [default: on if the model has fast layers]
-    #[arg(long, value_enum)]
-    ttt: Option<Ttt>,
-    /// Precision of the computation: f32 or f64
-    #[arg(long, default_value = "f32")]
-    dtype: DType,
-    #[command(flatten)]
-    machine: Machine,
-    /// Print one JSON object when all is written, instead of the text as it comes
-    #[arg(long)]
-    json: bool,
 }
 
-/// Whether to learn.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-enum Ttt {
-    /// Learn from the prompt and from what is written
-    On,
-    /// Keep the weights as they are
-    Off,
+impl Draws {
+    /// A sampler that draws so.
+    pub fn sampler(&self) -> Result<Sampler> {
+        Sampler::new(Sampling {
+            temperature: self.temperature,
+            top_p: self.top_p,
+            top_k: self.top_k,
+            seed: self.seed,
+        })
+    }
 }
 
 /// The result, as `--json` prints it.
@@ -92,25 +115,15 @@ struct Report {
 impl Generate {
     /// Reads the prompt and writes on.
     pub fn run(&self) -> Result<()> {
-        let sampler = Sampler::new(Sampling {
-            temperature: self.temperature,
-            top_p: self.top_p,
-            top_k: self.top_k,
-            seed: self.seed,
-        })?;
+        let sampler = self.draws.sampler()?;
         let model = Model::load(&self.model, crate::args::compute_dtype(self.dtype)?)?;
         let tokenizer = load_tokenizer(&self.model, &model.config)?;
-        let can_learn = model.config.fast_layers() > 0;
-        if self.ttt == Some(Ttt::On) && !can_learn {
-            let message = "this model has no fast layers to learn with; use --ttt off";
-            return Err(Error::setting("ttt", "on", message));
-        }
-        let learn = can_learn && self.ttt != Some(Ttt::Off);
+        let options = self.learning.options(&model.config)?;
         let prompt = tokenizer.encode(&self.prompt()?)?;
         // a session stays in one thread; its operations use the worker's pool
         let workers = Workers::new(self.machine.threads(), 1)?;
         let write =
-            |prompt: &Vec<u32>| self.write(&model, &tokenizer, prompt, learn, sampler.clone());
+            |prompt: &Vec<u32>| self.write(&model, &tokenizer, prompt, options, sampler.clone());
         let report = workers.map(&[prompt], write).remove(0)?;
         if self.json {
             return crate::output::write_json(&report);
@@ -147,11 +160,11 @@ impl Generate {
             }
             (None, text) => text.unwrap_or_default().to_string(),
         };
-        match text.is_empty() {
+        match text.is_empty() && self.memory.is_none() {
             false => Ok(text),
             true => {
                 let message = "is empty, and the model needs something to go on from: \
-                               give a text, --prompt-file FILE, or '-' for standard input";
+                               give a text, --prompt-file FILE, '-' for standard input, or --memory";
                 Err(Error::setting("prompt", "''", message))
             }
         }
@@ -162,10 +175,14 @@ impl Generate {
         model: &Model,
         tokenizer: &Tokenizer,
         prompt: &[u32],
-        learn: bool,
+        options: Options,
         mut sampler: Sampler,
     ) -> Result<Report> {
-        let mut session = Session::new(model, learn)?;
+        let base = Base::new(model);
+        let mut session = match &self.memory {
+            Some(path) => resume(&base, options, path)?,
+            None => Session::start(&base, options)?,
+        };
         let bar = crate::output::token_bar(prompt.len() as u64);
         bar.set_message("reading");
         let start = Instant::now();
@@ -180,8 +197,12 @@ impl Generate {
         let start = Instant::now();
         let mut failed = None;
         let mut on_text = |text: &str| {
-            if !self.json && failed.is_none() {
+            if !self.json {
                 failed = crate::output::write_out(text).err();
+            }
+            match failed {
+                None => ControlFlow::Continue(()),
+                Some(_) => ControlFlow::Break(()),
             }
         };
         let text = generate(
@@ -194,16 +215,20 @@ impl Generate {
         if let Some(e) = failed {
             return Err(e);
         }
+        let seconds = start.elapsed().as_secs_f64();
+        if let Some(path) = self.memory.as_ref().filter(|_| self.keep) {
+            self.storage.save(&session, path)?;
+        }
         let mean = losses.iter().sum::<f64>() / losses.len() as f64;
         Ok(Report {
             text,
             tokens: self.max_tokens,
-            learn,
-            seed: self.seed,
+            learn: options.learn,
+            seed: self.draws.seed,
             prompt_tokens: prompt.len(),
             prompt_nats_per_token: (!losses.is_empty()).then_some(mean),
             prompt_seconds,
-            seconds_per_token: start.elapsed().as_secs_f64() / self.max_tokens.max(1) as f64,
+            seconds_per_token: seconds / self.max_tokens.max(1) as f64,
         })
     }
 }

@@ -18,18 +18,26 @@
 //! ttt train                              train the default small model on the shipped novels
 //! ttt eval --model runs/ttt-e2e-1/model  loss on held-out novels by position, learning on and off
 //! ttt generate --model ... "Once upon"   read a prompt, learning from it, then write
+//! ttt read --model ... BOOK --memory M    read texts and keep what was learned
+//! ttt chat --model ... --memory M        talk with a model that learns from it
+//! ttt memory info M                      what a memory holds
 //! ttt grad --model DIR --tokens FILE ... losses and meta-gradients, to compare implementations
 //! ```
 
 mod args;
 mod bench;
 mod cache;
+mod chat;
 mod eval;
 mod generate;
 mod grad;
+mod interrupt;
+mod learning;
+mod memory;
 mod options;
 mod outcome;
 mod output;
+mod read;
 mod report;
 mod settings;
 mod tokenizer;
@@ -38,6 +46,7 @@ mod train;
 use clap::Parser;
 
 use args::{Args, Command};
+use read::Ended;
 use train::Outcome;
 
 /// What a shell reports of a program that Ctrl-C ended.
@@ -48,8 +57,14 @@ fn main() -> std::process::ExitCode {
     let result = match &args.command {
         Command::Bench(bench) => bench.run(),
         Command::Eval(eval) => eval.run(),
+        Command::Chat(chat) => chat.run(),
         Command::Generate(generate) => generate.run(),
         Command::Grad(grad) => grad.run(),
+        Command::Memory(memory) => memory.run(),
+        Command::Read(read) => match read.run() {
+            Ok(Ended::Interrupted) => return std::process::ExitCode::from(INTERRUPTED),
+            other => other.map(|_| ()),
+        },
         Command::Tokenizer(tokenizer) => tokenizer.run(),
         Command::Train(train) => match train.run() {
             Ok(Outcome::Interrupted) => return std::process::ExitCode::from(INTERRUPTED),

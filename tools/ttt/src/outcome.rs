@@ -1,5 +1,6 @@
 //! What a finished run shows: held-out losses, a few lines of writing, and the report.
 
+use std::ops::ControlFlow;
 use std::path::Path;
 
 use model::data::{Corpus, Tokenizer};
@@ -147,7 +148,9 @@ fn sample(model: &Model, tokenizer: &Tokenizer, tokens: &[u32]) -> Result<Sample
         top_k: 0,
         seed: 0,
     })?;
-    let text = generate(&mut session, tokenizer, WRITTEN, &mut sampler, &mut |_| ())?;
+    let text = generate(&mut session, tokenizer, WRITTEN, &mut sampler, &mut |_| {
+        ControlFlow::Continue(())
+    })?;
     Ok(Sample {
         prompt: tokenizer.decode(prompt)?,
         text,
