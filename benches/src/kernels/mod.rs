@@ -1,6 +1,10 @@
 //! CUDA kernels at the sizes of the published recipe: what runs, what it must equal, and what it costs.
 
 mod elementwise;
+mod losses;
+mod products;
+mod rows;
+mod truth;
 
 use kernels::{Machine, from_bytes, to_bytes};
 use kernels_cu::{DType, Launch, Result, View};
@@ -33,10 +37,9 @@ pub struct KernelCase {
 
 /// Launches, and what they leave.
 pub struct Made {
-    /// In order.
+    /// In order. If sizes are small they begin with what the level needs of those below.
     pub launches: Vec<Launch>,
-    /// What is compared, if sizes are small: a result with its type, what it should be, and how far off it may be, as a share of the
-    /// largest number of what it should be.
+    /// What is compared, if sizes are small.
     pub expected: Vec<Expected>,
 }
 
@@ -124,5 +127,13 @@ pub(crate) fn input(
 
 /// Every case.
 pub fn cases() -> Vec<KernelCase> {
-    elementwise::cases()
+    [
+        elementwise::cases(),
+        products::cases(),
+        rows::cases(),
+        losses::cases(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
 }
