@@ -287,6 +287,17 @@ impl Allocation {
         }
     }
 
+    /// Loads the whole words at an offset.
+    #[inline(always)]
+    pub fn words_at<const BYTES: usize>(&self, at: usize) -> [u8; BYTES] {
+        let mut bytes = [0; BYTES];
+        let words = &self.words[at / 4..][..BYTES / 4];
+        for (to, word) in bytes.chunks_exact_mut(4).zip(words) {
+            to.copy_from_slice(&word.load(Relaxed).to_le_bytes());
+        }
+        bytes
+    }
+
     /// Stores `bytes` (1, 2, 4 or 8, aligned) at an offset.
     #[inline(always)]
     pub fn store(&self, at: usize, bytes: usize, value: u64) {

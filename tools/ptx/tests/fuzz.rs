@@ -143,7 +143,7 @@ fn corpus() -> Vec<Vec<u8>> {
     texts.filter(|text| text.len() < 20_000).collect()
 }
 
-/// Loads a text, decodes its kernels, and runs those that are left on some memory: all in seconds.
+/// Loads a text, decodes its kernels, and runs those that are left on some memory: all in two minutes.
 fn survive(text: &str) {
     let (done, wait) = std::sync::mpsc::channel();
     let owned = text.to_string();
@@ -158,7 +158,8 @@ fn survive(text: &str) {
         // nobody waits any longer when it took too long
         let _ = done.send(());
     });
-    let hangs = wait.recv_timeout(Duration::from_secs(20)) == Err(RecvTimeoutError::Timeout);
+    // a variable of a gigabyte alone takes ten seconds
+    let hangs = wait.recv_timeout(Duration::from_secs(120)) == Err(RecvTimeoutError::Timeout);
     if hangs || thread.join().is_err() {
         let path = std::env::temp_dir().join("ptx_fuzz.ptx");
         std::fs::write(&path, text).expect("a temporary file");

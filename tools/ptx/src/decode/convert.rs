@@ -310,6 +310,15 @@ fn float_to_float(line: &mut Line, to: Type, from: Type, how: How) -> Result<Act
         (Type::BF16, Type::F32) if rounding == Rounding::Nearest && !how.relu && !how.saturate => {
             return line.map1(|a: f32| rounding::bf16_nearest(a));
         }
+        (Type::TF32, Type::F32)
+            if matches!(rounding, Rounding::Nearest | Rounding::Away)
+                && !how.relu
+                && !how.saturate
+                && !how.flush =>
+        {
+            let away = rounding == Rounding::Away;
+            return line.map1(move |a: f32| rounding::tf32_nearest(a, away));
+        }
         (Type::F32, Type::BF16) if !how.saturate && !how.flush => {
             return line.map1(|a: u16| f32::from_bits(u32::from(a) << 16));
         }

@@ -119,6 +119,19 @@ pub(crate) fn bf16_nearest(x: f32) -> u16 {
     if x.is_nan() { 0x7fff } else { rounded }
 }
 
+/// `.rn.tf32.f32` and `.rna.tf32.f32`, in which ties go away from zero.
+#[inline(always)]
+pub(crate) fn tf32_nearest(x: f32, away: bool) -> u32 {
+    let bits = x.to_bits();
+    let up = if away {
+        0x1000
+    } else {
+        0xfff + (bits >> 13 & 1)
+    };
+    let rounded = bits.wrapping_add(up) & !0x1fff;
+    if x.is_nan() { 0x7fff_e000 } else { rounded }
+}
+
 /// `result` with its last bit set if the exact value lies `residual`'s sign away from it ("round to odd"): a
 /// second rounding, to a format narrower by two bits or more, then gives what one rounding would.
 fn odd(result: f64, residual: f64) -> f64 {

@@ -4,9 +4,10 @@
 //! then.
 
 use super::block::{Env, early};
+use super::count::count;
 use super::memory::{fault, global_outcome, note};
-use super::registers::{LANES, Row, lanes};
-use super::rows::{addresses, count, extent, shared_places};
+use super::registers::{LANES, Row, lanes, lanes_of};
+use super::rows::{addresses, extent, shared_places};
 use super::shared::{Site, Write};
 use super::warp::Warp;
 use crate::device::Allocation;
@@ -29,6 +30,8 @@ pub(super) struct PendingCopy {
     global: Row<u64>,
     /// Bytes that are read; the rest is zero.
     reads: Row<u32>,
+    /// Address and length of what all lanes together read, if that is aligned and lies in one allocation.
+    source: Option<(u64, usize)>,
 }
 
 pub(super) fn copy(warp: &mut Warp, env: &mut Env, copy: &AsyncCopy, pc: usize, mask: u32) {
@@ -52,14 +55,12 @@ fn copy_in(warp: &mut Warp, env: &mut Env, copy: &AsyncCopy, pc: usize, mask: u3
             *reads = (*size).min(bytes as u32);
         }
     }
-    let mut reading = 0;
+    let mut some = [0; LANES];
     for (lane, reads) in reads.iter_mut().enumerate() {
-        if ignored >> lane & 1 == 1 {
-            *reads = 0;
-        }
-        reading |= u32::from(*reads > 0) << lane;
+        *reads = if ignored >> lane & 1 == 1 { 0 } else { *reads };
+        some[lane] = u8::from(*reads > 0);
     }
-    reading &= mask;
+    let reading = lanes_of(&some) & mask;
     count(env, Space::Shared, &to, mask, bytes, pc);
     count(env, Space::Global, &from, reading, bytes, pc);
     let mut pending = PendingCopy {
@@ -70,12 +71,14 @@ fn copy_in(warp: &mut Warp, env: &mut Env, copy: &AsyncCopy, pc: usize, mask: u3
         shared: [0; LANES],
         global: from,
         reads,
+        source: None,
     };
     for group in &mut pending.groups {
         *group += 1;
     }
+    pending.source = source(env, &pending, reading);
     match shared_places(env, &to, mask, bytes) {
-        Some(places) if sources_fit(env, &pending, reading) => pending.shared = places,
+        Some(places) if pending.source.is_some() || reading == 0 => pending.shared = places,
         _ => check_lanes(env, &mut pending, &to),
     }
     let PendingCopy { site, mask, .. } = pending;
@@ -90,38 +93,22 @@ fn copy_in(warp: &mut Warp, env: &mut Env, copy: &AsyncCopy, pc: usize, mask: u3
         start(env, &pending, 1 << lane);
     }
     if mask != 0 {
-        warp.copies.push(pending);
+        warp.copies.push(Box::new(pending));
     }
 }
 
-/// True if what the lanes of `reading` read is aligned and lies in one allocation.
-fn sources_fit(env: &mut Env, copy: &PendingCopy, reading: u32) -> bool {
-    let (low, ..) = extent(&copy.global, reading);
-    low & (copy.bytes as u64 - 1) == 0 && (reading == 0 || source(env, copy, reading).is_some())
-}
-
-/// The allocation that all of `reading` read from, and the address of its first byte.
+/// Address and length of what the lanes of `reading` read, if that is aligned and lies in one allocation.
 #[inline(always)]
-fn source<'l>(
-    env: &mut Env<'l>,
-    copy: &PendingCopy,
-    reading: u32,
-) -> Option<(&'l Allocation, u64)> {
-    let (_, least, most) = extent(&copy.global, reading);
-    let mut end = most;
-    for lane in 0..LANES {
-        let reads = if reading >> lane & 1 == 1 {
-            copy.reads[lane]
-        } else {
-            0
-        };
-        // what starts at the end of the address space lies in no allocation
-        end = end.max(copy.global[lane].saturating_add(u64::from(reads)) * u64::from(reads > 0));
+fn source(env: &mut Env, copy: &PendingCopy, reading: u32) -> Option<(u64, usize)> {
+    let (low, least, most) = extent(&copy.global, reading);
+    if reading == 0 || low & (copy.bytes as u64 - 1) != 0 {
+        return None;
     }
+    // the last one may read less than the others
+    let bytes = (most - least).checked_add(copy.bytes as u64)? as usize;
     let device = env.setting.device;
-    let found = device.locate(&mut env.hint, least, (end - least) as usize);
-    let (allocation, at) = found.ok()?;
-    Some((allocation, least - at as u64))
+    device.locate(&mut env.hint, least, bytes).ok()?;
+    Some((least, bytes))
 }
 
 /// Takes out lanes that cannot copy, and tells why.
@@ -153,16 +140,23 @@ fn check_lanes(env: &mut Env, copy: &mut PendingCopy, to: &Row<u64>) {
 }
 
 /// The bytes are in flight from now on, or there already.
+#[inline(always)]
 fn start(env: &mut Env, copy: &PendingCopy, mask: u32) {
     if early(env) {
-        transfer(env, copy, mask);
-    } else {
-        for lane in lanes(mask) {
-            let at = copy.shared[lane] as usize;
-            for word in env.shared.bytes[at..at + copy.bytes].chunks_exact_mut(4) {
-                word.copy_from_slice(&[0xff; 4]);
-            }
-        }
+        return transfer(env, copy, mask);
+    }
+    match copy.bytes {
+        4 => forget::<4>(env, copy, mask),
+        8 => forget::<8>(env, copy, mask),
+        _ => forget::<16>(env, copy, mask),
+    }
+}
+
+#[inline(always)]
+fn forget<const BYTES: usize>(env: &mut Env, copy: &PendingCopy, mask: u32) {
+    for lane in lanes(mask) {
+        let at = copy.shared[lane] as usize;
+        env.shared.bytes[at..at + BYTES].copy_from_slice(&[0xff; BYTES]);
     }
 }
 
@@ -179,30 +173,28 @@ fn transfer(env: &mut Env, copy: &PendingCopy, mask: u32) {
 
 #[inline(always)]
 fn transfer_of<const BYTES: usize>(env: &mut Env, copy: &PendingCopy, mask: u32) {
-    let reading = lanes(mask).filter(|lane| copy.reads[*lane] > 0);
-    let reading = reading.fold(0, |reading, lane| reading | 1u32 << lane);
-    let together = if reading == 0 {
-        None
-    } else {
-        source(env, copy, reading)
-    };
+    let device = env.setting.device;
+    let together = copy.source.and_then(|(address, bytes)| {
+        let (allocation, at) = device.locate(&mut env.hint, address, bytes).ok()?;
+        Some((allocation, address - at as u64))
+    });
     for lane in lanes(mask) {
         let (at, reads) = (copy.shared[lane] as usize, copy.reads[lane] as usize);
         if reads == 0 {
             env.shared.bytes[at..at + BYTES].copy_from_slice(&[0; BYTES]);
             continue;
         }
-        // lanes may read from several allocations, which may have been freed
-        let alone = || source(&mut *env, copy, 1 << lane);
-        let Some((allocation, base)) = together.or_else(alone) else {
+        let address = copy.global[lane];
+        let (allocation, from) = if let Some((allocation, base)) = together {
+            (allocation, (address - base) as usize)
+        } else if let Ok(place) = device.locate(&mut env.hint, address, reads) {
+            place
+        } else {
             continue;
         };
-        let from = (copy.global[lane] - base) as usize;
         let to = &mut env.shared.bytes[at..at + BYTES];
         if reads == BYTES {
-            for (i, word) in to.chunks_exact_mut(4).enumerate() {
-                word.copy_from_slice(&(allocation.load(from + 4 * i, 4) as u32).to_le_bytes());
-            }
+            to.copy_from_slice(&allocation.words_at::<BYTES>(from));
         } else {
             for (i, byte) in to.iter_mut().enumerate() {
                 *byte = if i < reads {
@@ -285,23 +277,30 @@ pub(super) fn wait(warp: &mut Warp, env: &mut Env, groups: Option<u32>, mask: u3
 }
 
 /// Takes out what lanes of `mask` copy in groups up to `last`.
-pub(super) fn take(copies: &mut Vec<PendingCopy>, mask: u32, last: &Row<u32>) -> Vec<PendingCopy> {
+pub(super) fn take(
+    copies: &mut Vec<Box<PendingCopy>>,
+    mask: u32,
+    last: &Row<u32>,
+) -> Vec<Box<PendingCopy>> {
     let mut taken = vec![];
-    for copy in copies.iter_mut() {
-        let mut due = 0;
-        for (lane, (group, last)) in copy.groups.iter().zip(last).enumerate() {
-            due |= u32::from(group <= last) << lane;
+    for mut copy in std::mem::take(copies) {
+        let mut due = [0; LANES];
+        for (due, (group, last)) in due.iter_mut().zip(copy.groups.iter().zip(last)) {
+            *due = u8::from(group <= last);
         }
-        due &= mask & copy.mask;
+        let due = lanes_of(&due) & mask & copy.mask;
+        if due == copy.mask {
+            taken.push(copy);
+            continue;
+        }
         if due != 0 {
             copy.mask &= !due;
-            taken.push(PendingCopy {
-                mask: due,
-                ..copy.clone()
-            });
+            let mut now = copy.clone();
+            now.mask = due;
+            taken.push(now);
         }
+        copies.push(copy);
     }
-    copies.retain(|copy| copy.mask != 0);
     taken
 }
 

@@ -3,9 +3,10 @@
 use half::{bf16, f16};
 
 use super::block::Env;
+use super::count::count;
 use super::memory::{fault, global_outcome, meet_others, note, read_lane, shared_row, write_lane};
 use super::registers::lanes;
-use super::rows::{addresses, count};
+use super::rows::addresses;
 use super::shared::Write;
 use super::warp::Warp;
 use crate::finding::Kind;

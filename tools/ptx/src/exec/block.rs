@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use super::barrier::NamedBarrier;
 use super::cluster::{self, Cluster, Seat};
+use super::count::{Issues, Patterns};
 use super::launch::{Asynchrony, Order, Setting};
 use super::mbarrier::Mbarrier;
 use super::registers::{ALL, LANES, Registers};
@@ -34,10 +35,11 @@ pub(super) struct Env<'l> {
     pub cluster: Cluster,
     /// Whether something happened that a waiting warp may wait for.
     pub progress: bool,
-    /// How often each instruction was issued, and its active lanes.
-    pub issues: Vec<(u64, u64)>,
+    pub issues: Issues,
     /// Other work by instruction.
     pub work: Vec<Work>,
+    /// What the latest accesses of each instruction looked like.
+    pub patterns: Vec<Patterns>,
     pub findings: Findings,
     /// What the block has printed.
     pub printed: String,
@@ -203,8 +205,9 @@ pub(super) fn run<'l>(
         mbarriers: HashMap::new(),
         cluster: Cluster::new(blocks.iter().map(seat).collect()),
         progress: false,
-        issues: vec![(0, 0); program.code.len()],
+        issues: Issues::new(program.code.len()),
         work: vec![Work::default(); program.code.len()],
+        patterns: program.code.iter().map(|_| Patterns::default()).collect(),
         findings: Findings::default(),
         printed: String::new(),
         order,
@@ -226,9 +229,7 @@ pub(super) fn run<'l>(
         #[inline(always)]
         || schedule(&mut env, &mut warps),
     );
-    for (work, (instructions, lanes)) in env.work.iter_mut().zip(&env.issues) {
-        (work.instructions, work.lanes) = (*instructions, *lanes);
-    }
+    env.issues.put(&mut env.work);
     super::warpgroup::misused_registers(&mut env);
     (env.work, env.findings, env.printed)
 }

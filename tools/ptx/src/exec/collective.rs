@@ -2,14 +2,18 @@
 
 use super::block::{Env, Place};
 use super::memory::read_lane;
-use super::registers::{LANES, Lane, lanes};
+use super::registers::{ALL, LANES, Lane, Row, lanes, lanes_of};
 use super::warp::Warp;
 use crate::finding::Kind;
 use crate::program::{Action, ReduceMode, ShuffleMode, VoteMode};
+use crate::wide::wide;
 
 /// Reports lanes that a mask names and that are not there, and lanes that are there and that it does not name.
 fn check_members(warp: &Warp, env: &mut Env, members: usize, pc: usize, mask: u32) {
     let named = &warp.registers.words[members];
+    if mask == ALL && named.iter().fold(ALL, |all, named| all & named) == ALL {
+        return;
+    }
     for lane in lanes(mask) {
         // lanes that have exited are forgiven, as by the hardware
         let wrong = (named[lane] ^ mask) & warp.live;
@@ -146,33 +150,34 @@ fn shuffle(warp: &mut Warp, env: &mut Env, action: &Action, pc: usize, mask: u32
         return;
     };
     let registers = &warp.registers;
-    let (values, by) = (registers.words[*value], registers.words[*lane]);
-    let clamps = registers.words[*clamp];
-    let mut out = [0; LANES];
-    let mut inside = 0;
-    let mut absent = None;
-    for lane in lanes(mask) {
-        let (bound, segment) = (clamps[lane] & 31, clamps[lane] >> 8 & 31);
-        let me = lane as u32;
-        let highest = (me & segment) | (bound & !segment);
-        let lowest = me & segment;
-        let by = by[lane] & 31;
-        let (from, valid) = match mode {
-            ShuffleMode::Up => (me.wrapping_sub(by), me as i32 - by as i32 >= highest as i32),
-            ShuffleMode::Down => (me + by, me + by <= highest),
-            ShuffleMode::Butterfly => (me ^ by, me ^ by <= highest),
-            ShuffleMode::Index => {
-                let from = lowest | (by & !segment);
+    let values = registers.words[*value];
+    let (by, clamps) = (&registers.words[*lane], &registers.words[*clamp]);
+    let (from, inside) = wide(
+        #[inline(always)]
+        || match mode {
+            ShuffleMode::Up => sources(by, clamps, |me, by, _, highest| {
+                let valid = me as i32 - by as i32 >= highest as i32;
+                (me.wrapping_sub(by), valid)
+            }),
+            ShuffleMode::Down => sources(by, clamps, |me, by, _, highest| {
+                (me + by, me + by <= highest)
+            }),
+            ShuffleMode::Butterfly => sources(by, clamps, |me, by, _, highest| {
+                (me ^ by, me ^ by <= highest)
+            }),
+            ShuffleMode::Index => sources(by, clamps, |me, by, segment, highest| {
+                let from = (me & segment) | (by & !segment);
                 (from, from <= highest)
-            }
-        };
-        let from = if valid { from as usize & 31 } else { lane };
-        if mask >> from & 1 == 0 {
-            absent = absent.or(Some((lane, from)));
-        }
-        out[lane] = values[from];
-        inside |= u32::from(valid) << lane;
-    }
+            }),
+        },
+    );
+    let out = from.map(|from| values[from as usize % LANES]);
+    let is_absent = |lane: &usize| mask >> from[*lane] & 1 == 0;
+    let absent = if mask == ALL {
+        None
+    } else {
+        lanes(mask).find(is_absent).map(|lane| (lane, from[lane]))
+    };
     u32::set(&mut warp.registers, *dest, out, mask);
     if let Some(valid) = valid {
         warp.registers.set_predicate(*valid, inside, mask);
@@ -188,4 +193,24 @@ fn shuffle(warp: &mut Warp, env: &mut Env, action: &Action, pc: usize, mask: u32
             &format!("reads lane {from}, which is not active"),
         );
     }
+}
+
+/// The lane that each reads, by its number, operand, segment and highest lane; itself where that is not valid. And
+/// the lanes where it is.
+#[inline(always)]
+fn sources(
+    by: &Row<u32>,
+    clamps: &Row<u32>,
+    source: impl Fn(u32, u32, u32, u32) -> (u32, bool),
+) -> (Row<u32>, u32) {
+    let (mut from, mut inside) = ([0; LANES], [0; LANES]);
+    for lane in 0..LANES {
+        let (bound, segment) = (clamps[lane] & 31, clamps[lane] >> 8 & 31);
+        let me = lane as u32;
+        let highest = (me & segment) | (bound & !segment);
+        let (other, valid) = source(me, by[lane] & 31, segment, highest);
+        from[lane] = if valid { other & 31 } else { me };
+        inside[lane] = u8::from(valid);
+    }
+    (from, lanes_of(&inside))
 }

@@ -1,10 +1,11 @@
 //! Matrix instructions. Fragments are laid out as in the PTX manual, "Matrix Fragments for mma".
 
 use super::block::{Env, Place};
+use super::count::count;
 use super::fragment::{fragment, gather};
 use super::memory::{note, shared_row};
 use super::registers::{ALL, LANES, Lane, Registers, Row};
-use super::rows::{addresses, count, shared_places};
+use super::rows::{addresses, shared_places};
 use super::shared::Write;
 use super::warp::Warp;
 use crate::finding::Kind;

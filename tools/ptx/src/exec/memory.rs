@@ -1,8 +1,9 @@
 //! Loads and stores, lane by lane, with their checks; most are done by warps before, in `rows`.
 
 use super::block::{Env, Place};
+use super::count::count;
 use super::registers::{Bank, LANES, Registers, lanes};
-use super::rows::{self, addresses, count, extend};
+use super::rows::{self, addresses, extend};
 use super::shared::{Hazard, Site, Write};
 use super::warp::{Next, Warp};
 use crate::device::Allocation;

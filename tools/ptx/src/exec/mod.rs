@@ -8,6 +8,7 @@ mod bulk;
 mod bytes;
 mod cluster;
 mod collective;
+mod count;
 mod departing;
 mod descriptor;
 mod factors;

@@ -37,7 +37,9 @@ impl Shared {
                 while left != 0 {
                     let reader = left.trailing_zeros() as usize;
                     left &= left - 1;
-                    if self.reads[index * self.warps + reader] > self.clocks[site.warp][reader] {
+                    if self.reads[reader * self.cells.len() + index]
+                        > self.clocks[site.warp][reader]
+                    {
                         found = Some(Hazard::Race(Other {
                             warp: reader,
                             lane: None,
@@ -120,7 +122,7 @@ impl Shared {
             cell.readers |= 1 << warp;
             let now = self.clocks[warp][warp];
             cell.read_clock = cell.read_clock.max(now);
-            self.reads[index * self.warps + warp] = now;
+            self.reads[warp * self.cells.len() + index] = now;
         }
     }
 

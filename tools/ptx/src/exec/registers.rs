@@ -42,6 +42,20 @@ pub(crate) fn lanes(mask: u32) -> impl Iterator<Item = usize> {
     })
 }
 
+/// Calls `f` for the lanes of a mask.
+#[inline(always)]
+pub(crate) fn each(mask: u32, mut f: impl FnMut(usize)) {
+    if mask == ALL {
+        for lane in 0..LANES {
+            f(lane);
+        }
+    } else {
+        for lane in lanes(mask) {
+            f(lane);
+        }
+    }
+}
+
 /// A type registers can hold.
 pub(crate) trait Lane: Copy + Default + Send + Sync + 'static {
     const BANK: Bank;
@@ -86,14 +100,23 @@ fn blend<T: PrimInt>(to: &mut Row<T>, from: &Row<T>, mask: u32) {
 pub(crate) fn lanes_of(flags: &Row<u8>) -> u32 {
     // a store: the compiler would take the vector it has apart, lane by lane
     let flags = std::hint::black_box(flags);
-    let mut bits = 0;
-    for (i, eight) in flags.chunks_exact(8).enumerate() {
-        let eight = u64::from_le_bytes(eight.try_into().expect("eight bytes"));
-        // the product has byte k of the eight at bit 56 + k
-        let eight = eight.wrapping_mul(0x0102_0408_1020_4080) >> 56;
-        bits |= (eight as u32) << (8 * i);
+    match pulp::Arch::new() {
+        #[cfg(target_arch = "x86_64")]
+        pulp::Arch::V4(v4) => top_bits(*v4, flags),
+        #[cfg(target_arch = "x86_64")]
+        pulp::Arch::V3(v3) => top_bits(v3, flags),
+        _ => {
+            let bits = flags.iter().enumerate();
+            bits.fold(0, |bits, (lane, flag)| bits | u32::from(*flag) << lane)
+        }
     }
-    bits
+}
+
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn top_bits(v3: pulp::x86::V3, flags: &Row<u8>) -> u32 {
+    let top = v3.avx2._mm256_slli_epi16::<7>(pulp::cast(*flags));
+    v3.avx2._mm256_movemask_epi8(top) as u32
 }
 
 macro_rules! lane {

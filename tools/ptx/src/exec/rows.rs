@@ -2,16 +2,14 @@
 
 use super::block::Env;
 use super::memory::{byte_mask, read_lane, write_global, write_lane};
-use super::registers::{ALL, Bank, LANES, Registers, Row, lanes};
+use super::registers::{Bank, LANES, Registers, Row, each, lanes};
 use super::shared::Write;
 use super::warp::Warp;
-use crate::counters::Work;
 use crate::decode::sign_extend;
 use crate::device::Allocation;
-use crate::program::{Access, Address, Register, resolve};
+use crate::program::{Access, Address, Register};
 use crate::shadow::Outcome;
 use crate::types::Space;
-use crate::wide::wide;
 
 /// Addresses of all lanes.
 #[inline(always)]
@@ -32,54 +30,6 @@ pub(super) fn addresses(registers: &Registers, address: &Address) -> [u64; LANES
     out
 }
 
-/// Counts the accesses of an instruction, each of `bytes` bytes.
-pub(super) fn count(
-    env: &mut Env,
-    space: Space,
-    addresses: &[u64; LANES],
-    mask: u32,
-    bytes: usize,
-    pc: usize,
-) {
-    if !env.setting.options.counters || mask == 0 {
-        return;
-    }
-    let work = &mut env.work[pc];
-    wide(
-        #[inline(always)]
-        || count_in(work, space, addresses, mask, bytes as u64),
-    );
-}
-
-#[inline(always)]
-fn count_in(work: &mut Work, space: Space, addresses: &[u64; LANES], mask: u32, bytes: u64) {
-    if mask == ALL && space == Space::Shared && addresses.iter().all(|a| *a < 1 << 62) {
-        return work.shared(addresses, bytes);
-    }
-    let (mut global, mut globals) = ([0; LANES], 0);
-    let (mut shared, mut shareds) = ([0; LANES], 0);
-    for lane in lanes(mask) {
-        match resolve(space, addresses[lane]) {
-            (Space::Global, address) => {
-                global[globals] = address;
-                globals += 1;
-            }
-            (Space::Shared, address) => {
-                shared[shareds] = address;
-                shareds += 1;
-            }
-            _ => {}
-        }
-    }
-    let valid = |address: &u64| *address < 1 << 62;
-    if globals > 0 && global[..globals].iter().all(valid) {
-        work.global(&global[..globals], bytes);
-    }
-    if shareds > 0 && shared[..shareds].iter().all(valid) {
-        work.shared(&shared[..shareds], bytes);
-    }
-}
-
 /// Where the lanes of an access to shared memory go, if no address is out of bounds or misaligned.
 #[inline(always)]
 pub(super) fn shared_places(
@@ -88,10 +38,19 @@ pub(super) fn shared_places(
     mask: u32,
     bytes: usize,
 ) -> Option<Row<u32>> {
-    let (low, least, most) = extent(addresses, mask);
-    let inside = env.shared.holds(least, bytes) && env.shared.holds(most, bytes);
-    let fits = inside && low & (bytes as u64 - 1) == 0;
-    if !fits {
+    let (start, last) = env.shared.firsts(bytes)?;
+    let mut wrong = 0;
+    for (lane, address) in addresses.iter().enumerate() {
+        let active = mask >> lane & 1 == 1;
+        let place = if active {
+            address.wrapping_sub(start)
+        } else {
+            0
+        };
+        let low = if active { *address } else { 0 };
+        wrong |= u64::from(place > last - start) | (low & (bytes as u64 - 1));
+    }
+    if wrong != 0 {
         return None;
     }
     let mut places = [0; LANES];
@@ -161,9 +120,15 @@ pub(super) fn load(
             }
             let shared = &env.shared;
             let registers = &mut warp.registers;
-            fill(registers, access, dest, signed, mask, |lane, at, bytes| {
-                shared.load(places[lane] as usize + at, bytes)
-            });
+            fill(
+                registers,
+                access,
+                dest,
+                signed,
+                mask,
+                #[inline(always)]
+                |lane, at, bytes| shared.load(places[lane] as usize + at, bytes),
+            );
         }
         Space::Global if !access.strong => {
             let Some((allocation, base)) = global_place(env, addresses, mask, all as u64) else {
@@ -187,9 +152,15 @@ pub(super) fn load(
                 }
             }
             let registers = &mut warp.registers;
-            fill(registers, access, dest, signed, mask, |lane, at, bytes| {
-                allocation.load(place(lane) + at, bytes)
-            });
+            fill(
+                registers,
+                access,
+                dest,
+                signed,
+                mask,
+                #[inline(always)]
+                |lane, at, bytes| allocation.load(place(lane) + at, bytes),
+            );
         }
         _ => return false,
     }
@@ -212,17 +183,34 @@ fn fill(
         };
         let at = i * access.bytes;
         // a loop of its own for each size
-        let mut each = |bytes: usize| {
-            for lane in lanes(mask) {
-                let value = extend(load(lane, at, bytes), bytes, signed);
-                write_lane(registers, *register, lane, value);
+        match (access.bytes, register.bank) {
+            (4, Bank::Word) if register.bits == 32 => {
+                let row = &mut registers.words[register.slot];
+                each(
+                    mask,
+                    #[inline(always)]
+                    |lane| row[lane] = load(lane, at, 4) as u32,
+                );
             }
-        };
-        match access.bytes {
-            1 => each(1),
-            2 => each(2),
-            4 => each(4),
-            _ => each(8),
+            (8, Bank::Double) => {
+                let row = &mut registers.doubles[register.slot];
+                each(
+                    mask,
+                    #[inline(always)]
+                    |lane| row[lane] = load(lane, at, 8),
+                );
+            }
+            (bytes, _) => {
+                for lane in lanes(mask) {
+                    let value = match bytes {
+                        1 => load(lane, at, 1),
+                        2 => load(lane, at, 2),
+                        4 => load(lane, at, 4),
+                        _ => load(lane, at, 8),
+                    };
+                    write_lane(registers, *register, lane, extend(value, bytes, signed));
+                }
+            }
         }
     }
 }
@@ -248,15 +236,38 @@ pub(super) fn store(
             };
             let plain = Write::Plain { same: false };
             let done = env.shared.clean_writes(site, &places, mask, all, plain);
-            for lane in lanes(done) {
-                for (i, register) in source.iter().enumerate() {
-                    let at = places[lane] as usize + i * access.bytes;
-                    let value = read_lane(registers, *register, lane);
-                    match access.bytes {
-                        1 => env.shared.store(at, 1, value),
-                        2 => env.shared.store(at, 2, value),
-                        4 => env.shared.store(at, 4, value),
-                        _ => env.shared.store(at, 8, value),
+            for (i, register) in source.iter().enumerate() {
+                let at = |lane: usize| places[lane] as usize + i * access.bytes;
+                // a loop of its own for each size; two lanes store to the same place or apart, so that the later one wins
+                match (access.bytes, register.bank) {
+                    (4, Bank::Word) => {
+                        let row = &registers.words[register.slot];
+                        each(
+                            done,
+                            #[inline(always)]
+                            |lane| {
+                                env.shared.store(at(lane), 4, u64::from(row[lane]));
+                            },
+                        );
+                    }
+                    (8, Bank::Double) => {
+                        let row = &registers.doubles[register.slot];
+                        each(
+                            done,
+                            #[inline(always)]
+                            |lane| env.shared.store(at(lane), 8, row[lane]),
+                        );
+                    }
+                    (bytes, _) => {
+                        for lane in lanes(done) {
+                            let value = read_lane(registers, *register, lane);
+                            match bytes {
+                                1 => env.shared.store(at(lane), 1, value),
+                                2 => env.shared.store(at(lane), 2, value),
+                                4 => env.shared.store(at(lane), 4, value),
+                                _ => env.shared.store(at(lane), 8, value),
+                            }
+                        }
                     }
                 }
             }

@@ -4,7 +4,7 @@
 //! it is ordered behind it. An access races with an earlier one its warp is not ordered behind.
 //! (Flanagan and Freund, "FastTrack: Efficient and Precise Dynamic Race Detection".)
 
-use super::registers::{Row, lanes};
+use super::registers::{Row, each, lanes};
 
 /// Who accesses: warp, lane, instruction, and the warp's count of instructions, which tells one from the next.
 #[derive(Debug, Clone, Copy)]
@@ -86,7 +86,7 @@ pub(crate) struct Shared {
     pub(super) cells: Vec<Cell>,
     granule: usize,
     pub(super) warps: usize,
-    /// Clock of the last read, by cell and warp.
+    /// Clock of the last read, by warp and cell.
     pub(super) reads: Vec<u32>,
     /// `clocks[a][b]`: the time of b that a is ordered behind. The second half of a row: the time up to which a
     /// fence has shown the writes of b to the asynchronous proxy.
@@ -118,6 +118,13 @@ impl Shared {
             && address
                 .checked_add(bytes as u64)
                 .is_some_and(|end| end <= self.bytes.len() as u64)
+    }
+
+    /// The first and the last address at which `bytes` bytes may start.
+    #[inline(always)]
+    pub fn firsts(&self, bytes: usize) -> Option<(u64, u64)> {
+        let last = self.bytes.len().checked_sub(bytes)?;
+        (last >= self.start).then_some((self.start as u64, last as u64))
     }
 
     /// Clocks of a warp, to give to those it releases.
@@ -181,7 +188,7 @@ impl Shared {
             cell.read_clock = cell.read_clock.max(now);
             cell.read_pc = site.pc as u32;
             cell.read_strong = strong;
-            self.reads[index * self.warps + site.warp] = now;
+            self.reads[site.warp * self.cells.len() + index] = now;
         }
         found
     }
@@ -196,6 +203,7 @@ impl Shared {
         how: Write,
     ) -> Option<Hazard> {
         let mut found = None;
+        let cells = self.cells.len();
         for index in self.cells(address, bytes) {
             let cell = &mut self.cells[index];
             let clocks = &self.clocks[site.warp];
@@ -231,7 +239,7 @@ impl Shared {
                     while left != 0 {
                         let reader = left.trailing_zeros() as usize;
                         left &= left - 1;
-                        if self.reads[index * self.warps + reader] > clocks[reader] {
+                        if self.reads[reader * cells + index] > clocks[reader] {
                             found = Some(Hazard::Race(Other {
                                 warp: reader,
                                 lane: None,
@@ -274,29 +282,33 @@ impl Shared {
         if self.granule == 0 {
             return true;
         }
-        let warps = self.warps;
-        let clocks = &self.clocks[site.warp][..warps];
+        let clocks = &self.clocks[site.warp][..self.warps];
         let (now, behind) = (clocks[site.warp], behind_all(clocks, site.warp));
         let (shift, pieces) = (self.granule.trailing_zeros(), bytes / self.granule);
-        for lane in lanes(mask) {
-            let first = places[lane] as usize >> shift;
-            let cells = self.cells[first..first + pieces].iter_mut();
-            for (index, cell) in (first..).zip(cells) {
-                let writer = cell.write_warp as usize;
-                let ordered = cell.write_clock <= behind
-                    || writer == site.warp
-                    || cell.write_clock <= clocks[writer];
-                if cell.state != State::Written || !ordered {
-                    return false;
+        let (me, bit, pc) = (site.warp as u8, 1 << site.warp, site.pc as u32);
+        let cells = &mut self.cells[..];
+        let reads = &mut self.reads[site.warp * cells.len()..][..cells.len()];
+        let mut clean = true;
+        each(
+            mask,
+            #[inline(always)]
+            |lane| {
+                let first = places[lane] as usize >> shift;
+                let range = first..first + pieces;
+                for (cell, read) in cells[range.clone()].iter_mut().zip(&mut reads[range]) {
+                    let ordered = cell.write_clock <= behind
+                        || cell.write_warp == me
+                        || cell.write_clock <= clocks[cell.write_warp as usize];
+                    clean &= cell.state == State::Written && ordered;
+                    cell.readers |= bit;
+                    cell.read_clock = cell.read_clock.max(now);
+                    cell.read_pc = pc;
+                    cell.read_strong = false;
+                    *read = now;
                 }
-                cell.readers |= 1 << site.warp;
-                cell.read_clock = cell.read_clock.max(now);
-                cell.read_pc = site.pc as u32;
-                cell.read_strong = false;
-                self.reads[index * warps + site.warp] = now;
-            }
-        }
-        true
+            },
+        );
+        clean
     }
 
     /// Notes writes of `bytes` bytes by the lanes of a warp, plain ones or the start or end of copies, up to the first
@@ -313,8 +325,8 @@ impl Shared {
         if self.granule == 0 {
             return mask;
         }
-        let warps = self.warps;
-        let clocks = &self.clocks[site.warp][..warps];
+        let clocks = &self.clocks[site.warp][..self.warps];
+        let all = self.cells.len();
         let behind = behind_all(clocks, site.warp);
         let (shift, pieces) = (self.granule.trailing_zeros(), bytes / self.granule);
         let mut new = Cell {
@@ -329,23 +341,23 @@ impl Shared {
             },
             ..Cell::default()
         };
+        let cells = &mut self.cells[..];
         for lane in lanes(mask) {
             new.write_lane = lane as u8;
             let first = places[lane] as usize >> shift;
-            let cells = &mut self.cells[first..first + pieces];
+            let mine = &mut cells[first..first + pieces];
             if how != Write::CopyEnds {
-                for (index, cell) in (first..).zip(cells.iter()) {
-                    let writer = cell.write_warp as usize;
-                    let ordered = if writer == site.warp {
+                for (index, cell) in (first..).zip(mine.iter()) {
+                    let ordered = if cell.write_warp == new.write_warp {
                         cell.write_clock == 0 || cell.write_issue != site.issue
                     } else {
-                        cell.write_clock <= clocks[writer]
+                        cell.write_clock <= behind
+                            || cell.write_clock <= clocks[cell.write_warp as usize]
                     };
-                    let free = cell.state != State::InFlight && cell.reading == 0;
-                    let mut clean = free && ordered;
+                    let mut clean = cell.state != State::InFlight && cell.reading == 0 && ordered;
                     if cell.read_clock > behind {
                         for reader in lanes(cell.readers & !(1 << site.warp)) {
-                            clean &= self.reads[index * warps + reader] <= clocks[reader];
+                            clean &= self.reads[reader * all + index] <= clocks[reader];
                         }
                     }
                     if !clean {
@@ -353,7 +365,7 @@ impl Shared {
                     }
                 }
             }
-            for cell in cells {
+            for cell in mine {
                 *cell = Cell {
                     reading: cell.reading,
                     read_pc: if cell.reading > 0 { cell.read_pc } else { 0 },

@@ -37,7 +37,7 @@ pub(super) struct Warp {
     /// Local memory, lane after lane, and which of its bytes are initialised.
     pub local: Vec<u8>,
     pub local_written: Vec<bool>,
-    pub copies: Vec<PendingCopy>,
+    pub copies: Vec<Box<PendingCopy>>,
     /// What came with sm_90 and has not been waited for.
     pub later: super::hopper::Later,
     /// Groups committed, by lane.
@@ -124,15 +124,16 @@ impl Warp {
                 mut pc, meet, mask, ..
             } = path;
             let mut moved = false;
+            // the first instruction that is not counted yet
+            let mut first = pc;
             // straight on, until control flow changes the paths
             while pc != meet {
                 let at = pc as usize;
                 let step = &steps[at];
                 let active = self.guarded(step.guard, mask);
-                let (instructions, lanes) = &mut env.issues[at];
-                *instructions += 1;
-                *lanes += u64::from(active.count_ones());
-                self.issued += 1;
+                if active != mask {
+                    env.issues.without(at, mask & !active);
+                }
                 pc += 1;
                 if active == 0 {
                     continue;
@@ -141,6 +142,8 @@ impl Warp {
                     compute(&mut self.registers, active);
                     continue;
                 }
+                self.issued += env.issues.run(first, pc, mask);
+                first = pc;
                 let inst = &code[at];
                 match &inst.action {
                     Action::Branch(target) => {
@@ -150,6 +153,7 @@ impl Warp {
                             break;
                         }
                         pc = *target;
+                        first = pc;
                     }
                     Action::BranchIndexed(index, targets) => {
                         self.branch_indexed(at, *index, targets, active, inst.meet, env);
@@ -203,6 +207,7 @@ impl Warp {
                     }
                 }
             }
+            self.issued += env.issues.run(first, pc, mask);
             if env.stop {
                 return;
             }
