@@ -27,6 +27,7 @@ mod nvrtc;
 mod program;
 pub mod rms_norm;
 pub mod rope;
+pub mod swa_attention;
 pub mod swiglu_mlp;
 
 pub use compile::{Compiler, Resources};

@@ -30,6 +30,7 @@ pub fn all() -> Vec<Entry> {
         crate::linear_cross_entropy::list(),
         crate::rms_norm::list(),
         crate::rope::list(),
+        crate::swa_attention::list(),
         crate::swiglu_mlp::list(),
     ]
     .concat()

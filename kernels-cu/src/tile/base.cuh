@@ -62,3 +62,10 @@ template <typename V> __device__ __forceinline__ V load_whole(const void* from) 
     }
     return value;
 }
+
+// 2^x.
+__device__ __forceinline__ float exp2_fast(float x) {
+    float y;
+    asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+    return y;
+}

@@ -40,3 +40,33 @@ __device__ __forceinline__ void ldmatrix_transposed(u32 (&x)[4], u32 shared_addr
                  : "r"(shared_address)
                  : "memory");
 }
+
+// Factors of products with 16 inner elements: A with N = 4 and B with N = 2. A float is the sum of three bf16, big to small.
+template <typename T, int N> struct Fragment;
+template <int N> struct Fragment<bf16, N> {
+    u32 x[N];
+    __device__ __forceinline__ void set(int i, float low, float high) { x[i] = pack(low, high); }
+};
+template <int N> struct Fragment<float, N> {
+    u32 x[3][N];
+    __device__ __forceinline__ void set(int i, float low, float high) {
+        for (int part = 0; part < 3; ++part) {
+            u32 y = x[part][i] = pack(low, high);
+            low -= unpack_low(y), high -= unpack_high(y);
+        }
+    }
+};
+
+// D = A B + D; with floats, six products of bf16 that are together as exact as f32.
+__device__ __forceinline__ void multiply(float (&d)[4], const Fragment<bf16, 4>& a, const Fragment<bf16, 2>& b) { mma_bf16(d, a.x, b.x); }
+__device__ __forceinline__ void multiply(float (&d)[4], const Fragment<float, 4>& a, const Fragment<float, 2>& b) {
+    // the largest products apart from the rest: their sums are exact, or nearly
+    float large[4] = {}, rest[4] = {};
+    mma_bf16(rest, a.x[2], b.x[0]);
+    mma_bf16(rest, a.x[0], b.x[2]);
+    mma_bf16(rest, a.x[1], b.x[1]);
+    mma_bf16(rest, a.x[1], b.x[0]);
+    mma_bf16(rest, a.x[0], b.x[1]);
+    mma_bf16(large, a.x[0], b.x[0]);
+    for (int i = 0; i < 4; ++i) d[i] += large[i] + rest[i];
+}

@@ -7,3 +7,4 @@ mod elementwise;
 mod linear_cross_entropy;
 mod rms_norm;
 mod rope;
+mod swa_attention;
