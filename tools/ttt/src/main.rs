@@ -17,6 +17,7 @@
 //! ```text
 //! ttt train                              train the default small model on the shipped novels
 //! ttt eval --model runs/ttt-e2e-1/model  loss on held-out novels by position, learning on and off
+//! ttt compare                            TTT-E2E and its baselines trained alike, side by side
 //! ttt generate --model ... "Once upon"   read a prompt, learning from it, then write
 //! ttt grad --model DIR --tokens FILE ... losses and meta-gradients, to compare implementations
 //! ```
@@ -24,13 +25,17 @@
 mod args;
 mod bench;
 mod cache;
+mod compare;
 mod eval;
 mod generate;
 mod grad;
+mod needle;
 mod options;
 mod outcome;
 mod output;
 mod report;
+mod runs;
+mod samplers;
 mod settings;
 mod tokenizer;
 mod train;
@@ -47,9 +52,11 @@ fn main() -> std::process::ExitCode {
     let args = Args::parse();
     let result = match &args.command {
         Command::Bench(bench) => bench.run(),
+        Command::Compare(compare) => compare.run(),
         Command::Eval(eval) => eval.run(),
         Command::Generate(generate) => generate.run(),
         Command::Grad(grad) => grad.run(),
+        Command::Needle(needle) => needle.run(),
         Command::Tokenizer(tokenizer) => tokenizer.run(),
         Command::Train(train) => match train.run() {
             Ok(Outcome::Interrupted) => return std::process::ExitCode::from(INTERRUPTED),
