@@ -25,7 +25,8 @@ pub fn late_and_early(test: impl Fn(&mut Interpreted) -> Vec<Vec<f64>>) {
 pub fn round(x: f64, dtype: DType) -> f64 {
     match dtype {
         DType::F32 => f64::from(x as f32),
-        DType::BF16 => bf16::from_f64(x).to_f64(),
+        // from_f64 looks at 20 bits of the fraction, and takes what is just beside a tie for one
+        DType::BF16 => bf16::from_f32(x as f32).to_f64(),
     }
 }
 

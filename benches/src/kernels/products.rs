@@ -87,11 +87,8 @@ fn make_mlp(
         [33, 24, 40]
     };
     let mlp = SwigluMlp {
-        t,
-        d,
-        ff,
-        dtype,
         gradients: DType::F32,
+        ..SwigluMlp::new([t, d, ff], dtype)
     };
     let (x, x_) = input(machine, size, t * d, dtype, 1)?;
     let (gate, gate_) = input(machine, size, ff * d, dtype, 2)?;

@@ -6,15 +6,26 @@
 constexpr int PIECE = 16 / sizeof(ELEMENT);
 
 struct alignas(16) Piece {
-    ELEMENT x[PIECE];
+    u32 words[4];
 };
+
+__device__ __forceinline__ u32 bits(float x) { return __float_as_uint(x); }
+__device__ __forceinline__ u32 bits(bf16 x) { return x.bits; }
 
 // PIECE elements of a row from `at`; zeros beyond `k`. Not `wide`: they come one by one.
 __device__ __forceinline__ Piece load_piece(const ELEMENT* row, u32 at, u32 k, bool wide) {
-    if (wide && at < k) return *(const Piece*)(row + at);
-    Piece piece;
-    for (int i = 0; i < PIECE; ++i) piece.x[i] = at + i < k ? row[at + i] : from_float<ELEMENT>(0);
+    if (wide) return *(const Piece*)(row + at);
+    constexpr u32 EACH = PIECE / 4;  // elements of a word
+    Piece piece = {0, 0, 0, 0};
+#pragma unroll
+    for (u32 i = 0; i < PIECE; ++i)
+        if (at + i < k) piece.words[i / EACH] |= bits(row[at + i]) << (16 * (i % EACH));
     return piece;
+}
+
+__device__ __forceinline__ float element(const Piece& piece, u32 i) {
+    if (PIECE == 4) return __uint_as_float(piece.words[i]);
+    return i % 2 ? unpack_high(piece.words[i / 2]) : unpack_low(piece.words[i / 2]);
 }
 
 template <int ROWS>
@@ -35,7 +46,7 @@ __device__ __forceinline__ void few_rows(const ELEMENT* a, const ELEMENT* b, voi
 #pragma unroll
             for (int j = 0; j < 4; ++j)
 #pragma unroll
-                for (int e = 0; e < PIECE; ++e) sums[i][j] += to_float(row.x[e]) * to_float(columns[j].x[e]);
+                for (int e = 0; e < PIECE; ++e) sums[i][j] += element(row, e) * element(columns[j], e);
         }
     }
 #pragma unroll

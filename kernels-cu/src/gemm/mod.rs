@@ -8,8 +8,9 @@ use crate::launch::{Arg, Cost, Launch, View};
 use crate::list::Entry;
 use crate::program::{DType, Program};
 
+pub use tiles::TileSize;
 use tiles::{Plan, plan};
-pub(crate) use tiles::{Tile, plan_whole};
+pub(crate) use tiles::{Tile, Work, plan_whole};
 
 const FILES: &[(&str, &str)] = &[
     ("tile/base.cuh", include_str!("../tile/base.cuh")),
@@ -79,6 +80,8 @@ pub struct Gemm {
     pub beta: f32,
     /// Factors of f32 are rounded to tf32: a third of the work, and only 11 significant bits.
     pub tf32: bool,
+    /// The size of tiles; None for what should be the fastest. Other sizes give other bits.
+    pub tile: Option<TileSize>,
 }
 
 /// Memory of a [`Gemm`].
@@ -126,6 +129,7 @@ impl Gemm {
             alpha: 1.0,
             beta: 0.0,
             tf32: false,
+            tile: None,
         }
     }
 
@@ -134,8 +138,21 @@ impl Gemm {
     }
 
     fn plan(&self, products: usize) -> Plan {
-        let k = self.k * products;
-        plan(self.input, self.passes(), self.batch, [self.m, self.n], k)
+        let work = Work {
+            dtype: self.input,
+            passes: self.passes(),
+            batch: self.batch,
+            shape: [self.m, self.n],
+            k: self.k * products,
+            tile: self.tile,
+        };
+        match few_rows::takes(self) {
+            true => Plan {
+                tile: plan_whole(&work),
+                splits: 1,
+            },
+            false => plan(&work),
+        }
     }
 
     /// Bytes of workspace: sums of parts of k. `products` is 2 if there is a second one, else 1.
@@ -412,7 +429,7 @@ pub(crate) fn list() -> Vec<Entry> {
                     entry: "gemm",
                     variant: format!(
                         "{dtype:?}{rounded}, transpose {transpose:?}, {} tile",
-                        tile.name
+                        tile.size.name()
                     ),
                     threads: tile.threads(),
                     shared: tile.shared(),

@@ -2,10 +2,31 @@
 
 use crate::program::DType;
 
+/// How large the tiles of blocks are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum TileSize {
+    /// 128 x 256 for bf16, 128 x 128 for f32: fewest reads.
+    Large,
+    /// 64 x 64: more blocks where C is small.
+    Small,
+}
+
+impl TileSize {
+    /// Both.
+    pub const ALL: [TileSize; 2] = [TileSize::Large, TileSize::Small];
+
+    pub(crate) fn name(self) -> &'static str {
+        match self {
+            TileSize::Large => "large",
+            TileSize::Small => "small",
+        }
+    }
+}
+
 /// The tile of a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Tile {
-    pub(crate) name: &'static str,
+    pub(crate) size: TileSize,
     pub(crate) rows: u32,
     pub(crate) columns: u32,
     /// Warps along rows and columns.
@@ -17,7 +38,7 @@ pub(crate) struct Tile {
 }
 
 const SMALL: Tile = Tile {
-    name: "small",
+    size: TileSize::Small,
     rows: 64,
     columns: 64,
     warps: [2, 2],
@@ -26,7 +47,7 @@ const SMALL: Tile = Tile {
 };
 
 const LARGE_BF16: Tile = Tile {
-    name: "large",
+    size: TileSize::Large,
     rows: 128,
     columns: 256,
     warps: [2, 4],
@@ -99,32 +120,39 @@ pub(crate) struct Plan {
 /// Multiprocessors that the work is cut for: an A100's. A constant, so that results are the same bits on every device.
 const MULTIPROCESSORS: usize = 108;
 
-/// The plan that should take an A100 the least time, for `batch` matrices [m, n] and `k` in all; the matrix pipe takes `passes` half
-/// speed passes for f32.
-pub(crate) fn plan(dtype: DType, passes: u32, batch: usize, shape: [usize; 2], k: usize) -> Plan {
-    best(
+/// What a plan is made for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Work {
+    pub(crate) dtype: DType,
+    /// Passes that the matrix pipe takes for f32.
+    pub(crate) passes: u32,
+    pub(crate) batch: usize,
+    /// Rows and columns of each matrix.
+    pub(crate) shape: [usize; 2],
+    pub(crate) k: usize,
+    /// The only size of tiles that may be taken, if there is one.
+    pub(crate) tile: Option<TileSize>,
+}
+
+/// The plan that should take an A100 the least time.
+pub(crate) fn plan(work: &Work) -> Plan {
+    best(work, &[1, 2, 3, 4, 6, 8, 12, 16, 24, 32])
+}
+
+/// The tile that should take the least time if k is not split.
+pub(crate) fn plan_whole(work: &Work) -> Tile {
+    best(work, &[1]).tile
+}
+
+fn best(work: &Work, splits: &[usize]) -> Plan {
+    let Work {
         dtype,
         passes,
         batch,
         shape,
         k,
-        &[1, 2, 3, 4, 6, 8, 12, 16, 24, 32],
-    )
-}
-
-/// The tile that should take the least time if k is not split, for one matrix.
-pub(crate) fn plan_whole(dtype: DType, shape: [usize; 2], k: usize) -> Tile {
-    best(dtype, 3, 1, shape, k, &[1]).tile
-}
-
-fn best(
-    dtype: DType,
-    passes: u32,
-    batch: usize,
-    shape: [usize; 2],
-    k: usize,
-    splits: &[usize],
-) -> Plan {
+        tile,
+    } = *work;
     let slices = k.div_ceil(SLICE / dtype.bytes());
     // cycles of the busiest multiprocessor, and of writing and reading the parts' sums at an A100's bytes per cycle
     let cycles = |plan: Plan| {
@@ -145,10 +173,12 @@ fn best(
         blocks.div_ceil(MULTIPROCESSORS) as f64 * flops / rate + parts
     };
     let few = |splits: &usize| *splits == 1 || slices >= 4 * splits;
-    let plans = Tile::all(dtype).into_iter().flat_map(|tile| {
+    let allowed = |t: &Tile| tile.is_none_or(|size| t.size == size);
+    let tiles = Tile::all(dtype).into_iter().filter(allowed);
+    let plans = tiles.flat_map(|tile| {
         let splits = splits.iter().copied().filter(few);
         splits.map(move |splits| Plan { tile, splits })
     });
     let best = plans.min_by(|a, b| cycles(*a).total_cmp(&cycles(*b)));
-    best.expect("a plan without splits is among them")
+    best.expect("a plan without splits for each size")
 }

@@ -1,7 +1,7 @@
 //! The products with elementwise functions behind them.
 
 use super::{Backward, DoubleBackward, Forward, NAME, SwigluMlp};
-use crate::gemm::{FOURS, Tile, WIDE, plan_whole};
+use crate::gemm::{FOURS, Tile, WIDE, Work, plan_whole};
 use crate::launch::{Arg, Cost, Launch, View};
 use crate::list::Entry;
 use crate::program::{DType, Program};
@@ -31,7 +31,7 @@ pub(crate) fn list() -> Vec<Entry> {
             ENTRIES.map(|(entry, gate_up)| Entry {
                 program: program(dtype, tile, gate_up),
                 entry,
-                variant: format!("{dtype:?}, {} tile", tile.name),
+                variant: format!("{dtype:?}, {} tile", tile.size.name()),
                 threads: tile.threads(),
                 shared: tile.shared(),
                 registers: tile.registers(),
@@ -117,7 +117,14 @@ impl SwigluMlp {
             .find(|e| e.0 == entry)
             .expect("an entry");
         let width = if gate_up { 2 * ff } else { ff };
-        let tile = plan_whole(dtype, [t, width], d);
+        let tile = plan_whole(&Work {
+            dtype,
+            passes: 3,
+            batch: 1,
+            shape: [t, width],
+            k: d,
+            tile: self.tile,
+        });
         let [rows, columns] = tile.grid([t, width]);
         let there = || views.iter().flatten();
         let aligned = there().all(|view| view.address().is_multiple_of(16));

@@ -4,7 +4,7 @@ mod fused;
 mod views;
 
 use crate::error::{Error, Result};
-use crate::gemm::{Gemm, Transpose, Views};
+use crate::gemm::{Gemm, TileSize, Transpose, Views};
 use crate::launch::{Launch, View};
 use crate::program::DType;
 
@@ -26,22 +26,40 @@ pub struct SwigluMlp {
     pub dtype: DType,
     /// Type of the gradients of weights: the same, or f32.
     pub gradients: DType,
+    /// The size of tiles; None for what should be the fastest. Other sizes give other bits.
+    pub tile: Option<TileSize>,
 }
 
 impl SwigluMlp {
+    /// All of one type.
+    pub fn new([t, d, ff]: [usize; 3], dtype: DType) -> Self {
+        SwigluMlp {
+            t,
+            d,
+            ff,
+            dtype,
+            gradients: dtype,
+            tile: None,
+        }
+    }
+
     fn rows(&self, width: usize) -> usize {
         self.t * width * self.dtype.bytes()
     }
 
     /// A product with rows of x, y or what is between as C: [t, n] over k.
     fn wide(&self, transpose: Transpose, n: usize, k: usize) -> Gemm {
-        Gemm::new(transpose, [self.t, n, k], self.dtype)
+        Gemm {
+            tile: self.tile,
+            ..Gemm::new(transpose, [self.t, n, k], self.dtype)
+        }
     }
 
     /// The gradient of a weight [m, n].
     fn weight(&self, m: usize, n: usize) -> Gemm {
         Gemm {
             output: self.gradients,
+            tile: self.tile,
             ..Gemm::new(Transpose::A, [m, n, self.t], self.dtype)
         }
     }

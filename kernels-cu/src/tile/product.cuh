@@ -98,11 +98,13 @@ __device__ __forceinline__ void multiply_f32(Sums& sums, u32 (&a)[MT][4], u32 (&
 #pragma unroll
         for (int j = 0; j < NT; ++j) {
             u32 big[2] = {b[j / 2][j % 2 * 2], b[j / 2][j % 2 * 2 + 1]}, small[2] = {small_b[j / 2][j % 2 * 2], small_b[j / 2][j % 2 * 2 + 1]};
-            float part[4] = {0, 0, 0, 0};
-            if (PASSES == 3) {
-                mma_tf32(part, small_a, big);
-                mma_tf32(part, a[i], small);
+            if (PASSES == 1) {
+                mma_tf32(sums[i][j], a[i], big);
+                continue;
             }
+            float part[4] = {0, 0, 0, 0};
+            mma_tf32(part, small_a, big);
+            mma_tf32(part, a[i], small);
             mma_tf32(part, a[i], big);
 #pragma unroll
             for (int e = 0; e < 4; ++e) sums[i][j][e] += part[e];
