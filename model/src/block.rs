@@ -92,6 +92,15 @@ impl KeyValues {
         })
     }
 
+    /// The same in buffers of its own, so that one of which it is a part can go.
+    pub(crate) fn alone(&self) -> ops::Result<Self> {
+        let copy = |x: &Var| concat(&[x], 0);
+        Ok(KeyValues {
+            k: copy(&self.k)?,
+            v: copy(&self.v)?,
+        })
+    }
+
     /// The same without its history.
     pub fn detach(&self) -> Self {
         KeyValues {

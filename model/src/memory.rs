@@ -121,9 +121,10 @@ const FLOPS_PER_ELEMENT: f64 = 60.0;
 /// again, are few.
 const PIECE: usize = 4096;
 
-/// Tokens read at a time: as many as the largest window or [`PIECE`], in whole mini-batches.
-fn piece(config: &Config, t: usize, b: usize) -> usize {
-    config.window().max(PIECE).min(t).next_multiple_of(b)
+/// Tokens read at a time: as many as the largest window or [`PIECE`], in whole mini-batches if there are any.
+fn piece(config: &Config, t: usize, b: Option<usize>) -> usize {
+    let piece = config.window().max(PIECE).min(t);
+    b.map_or(piece, |b| piece.next_multiple_of(b.min(t)))
 }
 
 impl Unit {
@@ -148,9 +149,9 @@ impl Unit {
 
 impl Plan {
     /// Nothing is computed again.
-    pub fn everything(config: &Config, t: usize, b: usize) -> Self {
+    pub fn everything(config: &Config, t: usize, b: Option<usize>) -> Self {
         Plan {
-            piece: piece(config, t, b.min(t)),
+            piece: piece(config, t, b),
             prefix: vec![],
             steps: vec![],
             segment: 1,
@@ -159,19 +160,19 @@ impl Plan {
     }
 
     /// The cheapest plan for a sequence of `t` tokens in mini-batches of `b` whose tape takes at most `budget`; with a budget of
-    /// 0 the smallest there is.
+    /// 0 the smallest there is. Without `b` nothing is learned, and a piece is read as one mini-batch.
     ///
     /// Errors: the smallest is larger than a budget that is not 0.
     pub fn within(
         config: &Config,
         dtype: DType,
         t: usize,
-        b: usize,
+        b: Option<usize>,
         budget: Bytes,
     ) -> Result<Self> {
-        let b = b.min(t);
         let mut plan = Plan::everything(config, t, b);
         let sizes = Sizes::of(config, dtype, t, b, plan.piece);
+        let b = b.unwrap_or(plan.piece).min(t);
         plan.prefix = vec![Level::Everything; sizes.attentions * t.div_ceil(plan.piece)];
         plan.steps = vec![Level::Everything; t.div_ceil(b)];
         plan.bytes = sizes.bytes(&plan);
@@ -204,7 +205,8 @@ impl Plan {
             plan.bytes = sizes.bytes(&plan);
             plan
         };
-        let longest = plan.steps.len().isqrt().max(1);
+        // a run ends with its piece
+        let longest = plan.steps.len().isqrt().min(plan.piece / b).max(1);
         let runs = (1..=longest).map(smaller);
         if let Some(plan) = runs.clone().find(|plan| plan.bytes <= budget) {
             return Ok(plan);
@@ -239,7 +241,9 @@ struct Sizes {
 }
 
 impl Sizes {
-    fn of(c: &Config, dtype: DType, t: usize, b: usize, piece: usize) -> Self {
+    fn of(c: &Config, dtype: DType, t: usize, b: Option<usize>, piece: usize) -> Self {
+        let learns = b.is_some();
+        let b = b.unwrap_or(piece).min(t);
         let size = dtype.size() as f64;
         let (d, f, v) = (
             c.hidden_size as f64,
@@ -291,16 +295,19 @@ impl Sizes {
         );
         let alone = unit(attention, in_prefix, flops.projections, scores, tokens);
         // forward and inner backward: each op of the one has its counterpart in the other
-        let learns = c.ttt.is_some();
         let twice = if learns { 2.0 } else { 1.0 };
         let head = [2.0 * d + twice * v, d + v, 0.0, 0.0];
-        let of_step =
+        let mut of_step =
             [0, 1, 2, 3].map(|i| twice * (later * attention[i] + 2.0 * fast * mlp[i]) + head[i]);
+        if learns {
+            // what is dear of the inner backward pass is dq, dk and dv
+            of_step[Level::Dear as usize] += later * (2.0 * e - c.num_attention_heads as f64);
+        }
         let products = twice * (later * flops.projections + 2.0 * fast * flops.mlp + flops.head);
         let weights = 3.0 * d * f * fast;
-        let state = size * (weights + 2.0 * later * e * window.min(t - b) as f64);
-        // gradients of the fast matrices, as pairs or multiplied out
+        // new weights, and gradients of the fast matrices, as pairs or multiplied out
         let gradients = if learns { size * weights } else { 0.0 };
+        let state = gradients + size * 2.0 * later * e * window.min(t - b) as f64;
         let fixed = [gradients + state, gradients, 0.0, 0.0];
         let step = unit(of_step, fixed, products, twice * later * scores, b as f64);
         // what is there while a unit is swept: cotangents and scratch, about twice the tape of a block; gradients of all

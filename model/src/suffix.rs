@@ -174,7 +174,10 @@ impl Suffix {
         let f = move |inputs: &[Var]| {
             let (x, state, suffix) = constant.with_inputs(&shape, inputs);
             let run = suffix.run(&x, &targets, &state, &inner, b, &levels);
-            let (nll, state) = run.map_err(inner_error)?;
+            let (nll, mut state) = run.map_err(inner_error)?;
+            for cache in &mut state.caches {
+                *cache = cache.alone()?;
+            }
             let mut out = vec![nll];
             out.extend(state.values());
             Ok(out)

@@ -169,7 +169,7 @@ impl Net {
         let ttt = self.config.ttt.as_ref();
         let learns = |_: &&Ttt| reading.learn && self.config.fast_layers() > 0;
         let ttt = ttt.filter(learns);
-        let b = ttt.map_or(t, |ttt| ttt.mini_batch_size);
+        let b = ttt.map(|ttt| ttt.mini_batch_size);
         let plan = match reading.memory {
             None => Plan::everything(&self.config, t, b),
             Some(bytes) => Plan::within(&self.config, self.dtype(), t, b, bytes)?,
@@ -180,7 +180,7 @@ impl Net {
             inner_lr_scale: reading.inner_lr_scale,
             tangent: reading.tangent && !reading.first_order,
         };
-        self.read_as_planned(ids, &inner, b, &plan)
+        self.read_as_planned(ids, &inner, b.unwrap_or(plan.piece), &plan)
     }
 
     fn read_as_planned(
@@ -255,7 +255,10 @@ fn checkpointed_block(
         let w = shape.map(&mut |_, _| next());
         let (x, cache) = run(&w, &x, &cache).map_err(inner_error)?;
         let mut out = vec![x];
-        out.extend(cache.into_iter().flat_map(|c| [c.k, c.v]));
+        if let Some(cache) = cache {
+            let KeyValues { k, v } = cache.alone()?;
+            out.extend([k, v]);
+        }
         Ok(out)
     };
     let mut out = checkpoint(f, &inputs.iter().collect::<Vec<_>>(), keep)?.into_iter();

@@ -1,7 +1,12 @@
 //! Laws that need no reference, at sizes that training uses.
 
+use std::sync::Arc;
+
 use ops::list::{Case, Function};
-use ops::{DType, Result, Tensor, Var, cross_entropy, rms_norm, scale, swa_attention, swiglu_mlp};
+use ops::{
+    DType, Result, Tensor, Var, cross_entropy, linear_cross_entropy, rms_norm, scale,
+    swa_attention, swiglu_mlp,
+};
 use tests::{Closest, Failures, Random, compare_f64, dot, longest_sum, raise, values, worst};
 
 struct Law {
@@ -21,7 +26,8 @@ fn law(
 }
 
 fn laws() -> Vec<Law> {
-    let ids = (0..400).map(|i| (i * 7919 % 5003) as u32).collect();
+    let ids = |t: u32| -> Arc<[u32]> { (0..t).map(|i| i * 7919 % 5003).collect() };
+    let (few, many) = (ids(400), ids(600));
     vec![
         law(
             "swa_attention t 256, c 512, n 4, m 2, h 64, window 512",
@@ -60,8 +66,14 @@ fn laws() -> Vec<Law> {
             rms_norm(&x[0], &x[1], 1e-6)
         }),
         law("cross_entropy", &[&[400, 5003]], move |x| {
-            cross_entropy(&x[0], &ids)
+            cross_entropy(&x[0], &few)
         }),
+        // three million logits: tile by tile, with tiles at the borders that are not full
+        law(
+            "linear_cross_entropy",
+            &[&[600, 64], &[5003, 64]],
+            move |x| linear_cross_entropy(&x[0], &scale(&x[1], 0.125)?, &many),
+        ),
     ]
 }
 
