@@ -6,6 +6,7 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::block::{self, Findings, source_line};
+use super::count::Patterns;
 use crate::counters::{Counters, LineWork, Work};
 use crate::device::Device;
 use crate::error::{Error, Result};
@@ -322,20 +323,24 @@ fn run(setting: &Setting) -> Outcome {
     // the middle one of each group
     let place = |group: u64| (group * every + every / 2).min(blocks - 1);
     let groups = blocks.div_ceil(every);
+    let new_patterns = || Patterns::of(setting.program.code.len());
+    let mut patterns = new_patterns();
     while first < groups && !outcome.stopped {
         let batch = first..groups.min(first + BATCH);
         first = batch.end;
         if setting.program.ordered {
             for number in batch.map(place) {
                 order.acquired = 0;
-                let block = block::run(setting, number, Some(&mut order));
+                let block = block::run(setting, number, Some(&mut order), &mut patterns);
                 outcome = outcome.merge(Outcome::block(number, block));
             }
         } else {
-            let one = |number| Outcome::block(number, block::run(setting, number, None));
+            let one = |patterns: &mut Vec<Patterns>, number| {
+                Outcome::block(number, block::run(setting, number, None, patterns))
+            };
             let all = batch
                 .into_par_iter()
-                .map(|group| one(place(group)))
+                .map_init(new_patterns, |patterns, group| one(patterns, place(group)))
                 .reduce(Outcome::default, Outcome::merge);
             outcome = outcome.merge(all);
         }
