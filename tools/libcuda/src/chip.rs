@@ -1,15 +1,16 @@
 //! The devices that are imitated, as their data sheets describe them, and how long work would take on them.
 
-use ptx::{Counters, Launch};
+use ptx::{Estimate, Kernel, Launch, Report};
 
-/// A device. Rates are the published peaks.
+/// A device.
 #[derive(Debug)]
 pub struct Chip {
     pub name: &'static str,
     /// Compute capability.
     pub capability: (i32, i32),
-    pub multiprocessors: i32,
-    /// Boost clock in kHz.
+    /// Multiprocessors, what they hold, and published peaks.
+    pub rates: ptx::Chip,
+    /// Boost clock in kHz, as a device tells it; the peaks are given for a lower one.
     pub clock: i32,
     /// Memory clock in kHz.
     pub memory_clock: i32,
@@ -17,12 +18,6 @@ pub struct Chip {
     pub bus: i32,
     /// Bytes of the second-level cache.
     pub cache: i32,
-    /// Bytes of shared memory of a multiprocessor; a block can have a kilobyte less.
-    pub shared: i32,
-    /// Bytes per second of device memory.
-    pub bandwidth: f64,
-    /// Dense matrix FLOPs per second in f16 and bf16.
-    pub matrix_flops: f64,
     /// Bytes per second between host and device.
     pub link: f64,
 }
@@ -30,48 +25,50 @@ pub struct Chip {
 pub const H100: Chip = Chip {
     name: "H100 (interpreted)",
     capability: (9, 0),
-    multiprocessors: 132,
+    rates: ptx::Chip::H100,
     clock: 1_980_000,
     memory_clock: 2_619_000,
     bus: 5120,
     cache: 50 << 20,
-    shared: 228 << 10,
-    bandwidth: 3.35e12,
-    matrix_flops: 989e12,
     link: 64e9,
 };
 
 pub const A100: Chip = Chip {
     name: "A100 (interpreted)",
     capability: (8, 0),
-    multiprocessors: 108,
+    rates: ptx::Chip::A100,
     clock: 1_410_000,
     memory_clock: 1_593_000,
     bus: 5120,
     cache: 40 << 20,
-    shared: 164 << 10,
-    bandwidth: 2.04e12,
-    matrix_flops: 312e12,
     link: 32e9,
 };
 
-/// Registers of a multiprocessor.
-pub const REGISTERS: i32 = 65536;
 /// Shared memory that a block may have without asking for more.
 pub const SHARED_DEFAULT: i32 = 48 << 10;
 /// Shared memory that a multiprocessor keeps of every block.
 pub const SHARED_RESERVED: i32 = 1 << 10;
-/// Threads of a multiprocessor.
-pub const THREADS: i32 = 2048;
-/// Blocks of a multiprocessor.
-pub const BLOCKS: i32 = 32;
 /// Nanoseconds before anything starts.
 const OVERHEAD: f64 = 2000.0;
 
 impl Chip {
+    pub fn multiprocessors(&self) -> i32 {
+        self.rates.multiprocessors as i32
+    }
+
+    /// Registers of a multiprocessor.
+    pub fn registers(&self) -> i32 {
+        self.rates.registers as i32
+    }
+
+    /// Bytes of shared memory of a multiprocessor.
+    pub fn shared(&self) -> i32 {
+        self.rates.shared as i32
+    }
+
     /// Shared memory that a block may have if it asks.
     pub fn shared_of_block(&self) -> i32 {
-        self.shared - SHARED_RESERVED
+        self.shared() - SHARED_RESERVED
     }
 
     /// A device attribute (`CUdevice_attribute`), if there is one of that number. What is not listed by name is 0.
@@ -86,23 +83,23 @@ impl Chip {
             9 => 65536,
             10 => 32,
             11 => i32::MAX,
-            12 | 82 => REGISTERS,
+            12 | 82 => self.registers(),
             13 => self.clock,
             14 => 512, // alignment of textures
             15 | 19 | 31 | 32 | 41 | 78 | 79 | 80 | 83 | 89 | 90 | 95 | 99 | 115 => 1,
-            16 => self.multiprocessors,
+            16 => self.multiprocessors(),
             36 => self.memory_clock,
             37 => self.bus,
             38 => self.cache,
-            39 => THREADS,
+            39 => 32 * self.rates.warps as i32,
             40 => 3, // copy engines
             51 => 32,
             75 => self.capability.0,
             76 => self.capability.1,
-            81 => self.shared,
+            81 => self.shared(),
             87 => 2, // f32 against f64
             97 => self.shared_of_block(),
-            106 => BLOCKS,
+            106 => self.rates.blocks as i32,
             111 => SHARED_RESERVED,
             120 | 127 => hopper,
             126 => 1 + 3 * hopper,
@@ -117,22 +114,13 @@ impl Chip {
         if threads == 0 || threads > 1024 {
             return 0;
         }
-        let by_threads = THREADS as u64 / threads.next_multiple_of(32);
-        let by_shared = self.shared as u64 / (shared + SHARED_RESERVED as u64);
-        by_threads.min(by_shared).min(BLOCKS as u64) as i32
+        self.rates.occupancy(threads, shared, None).blocks as i32
     }
 
-    /// Nanoseconds of a launch: the longest of issue slots, matrix units and memory, each at its published peak.
-    pub fn launch_time(&self, launch: &Launch, counters: &Counters) -> f64 {
-        let blocks: f64 = launch.grid.iter().map(|n| f64::from(*n)).product();
-        let busy = blocks.min(f64::from(self.multiprocessors));
-        let work = &counters.total;
-        // four schedulers, one warp instruction each per clock; kHz are clocks per millisecond
-        let issue = work.instructions as f64 / (busy * 4.0 * f64::from(self.clock)) * 1e6;
-        let share = busy / f64::from(self.multiprocessors);
-        let matrix = work.matrix_flops as f64 / (self.matrix_flops * share) * 1e9;
-        let memory = 32.0 * work.global_sectors as f64 / self.bandwidth * 1e9;
-        OVERHEAD + issue.max(matrix).max(memory)
+    /// Nanoseconds of a launch: its estimate, and what passes before anything starts.
+    pub fn launch_time(&self, kernel: &Kernel, launch: &Launch, report: &Report) -> f64 {
+        let estimate = Estimate::new(kernel, launch, report, &self.rates, None);
+        OVERHEAD + 1e9 * estimate.seconds
     }
 
     /// Nanoseconds of a copy or fill that moves `bytes` over the link to the host, or inside device memory.
@@ -140,7 +128,7 @@ impl Chip {
         let rate = if over_link {
             self.link
         } else {
-            self.bandwidth / 2.0
+            self.rates.memory / 2.0
         };
         OVERHEAD + bytes as f64 / rate * 1e9
     }

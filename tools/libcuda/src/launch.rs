@@ -96,7 +96,7 @@ impl Driver {
                 chip.shared_of_block()
             ));
         }
-        let at_once = resident as u64 * chip.multiprocessors as u64;
+        let at_once = resident as u64 * chip.multiprocessors() as u64;
         if shape.cooperative && blocks > at_once {
             return fail(
                 Code::COOPERATIVE_LAUNCH_TOO_LARGE,
@@ -168,7 +168,7 @@ impl Driver {
         self.mirror_out(held);
         match done {
             Ok(report) => {
-                let time = self.settings.chip.launch_time(launch, &report.counters);
+                let time = self.settings.chip.launch_time(kernel, launch, &report);
                 print!("{}", report.printed);
                 for finding in &report.findings {
                     self.reports.finding(finding);
@@ -218,7 +218,7 @@ impl Driver {
                 best = (blocks * threads, threads, blocks);
             }
         }
-        Ok((best.1, best.2 * self.settings.chip.multiprocessors))
+        Ok((best.1, best.2 * self.settings.chip.multiprocessors()))
     }
 
     /// Dynamic shared memory that a block may have if so many are to fit a multiprocessor.
@@ -230,7 +230,7 @@ impl Driver {
                 format!("{blocks} blocks on a multiprocessor"),
             );
         }
-        let each = self.settings.chip.shared / blocks - chip::SHARED_RESERVED;
+        let each = self.settings.chip.shared() / blocks - chip::SHARED_RESERVED;
         let left = i64::from(each) - known.kernel.static_shared() as i64;
         Ok(left.clamp(0, i64::from(known.dynamic_shared)) as usize)
     }

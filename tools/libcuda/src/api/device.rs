@@ -116,7 +116,7 @@ extern "C" fn cuDeviceGetProperties(properties: Out<Properties>, device: i32) ->
             constant: 65536,
             warp: 32,
             pitch: i32::MAX,
-            registers: chip::REGISTERS,
+            registers: driver.settings.chip.registers(),
             clock: driver.settings.chip.clock,
             texture_alignment: 512,
         })

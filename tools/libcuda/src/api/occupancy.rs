@@ -130,6 +130,6 @@ extern "C" fn cuOccupancyMaxActiveClusters(
         let compiled = driver.function(function)?.kernel.cluster();
         let cluster = shape.cluster.or(compiled).unwrap_or([1; 3]);
         let size: u32 = cluster.iter().product();
-        count.put(blocks * driver.settings.chip.multiprocessors / size.max(1) as i32)
+        count.put(blocks * driver.settings.chip.multiprocessors() / size.max(1) as i32)
     })
 }

@@ -24,14 +24,20 @@ pub(super) struct PendingCopy {
     /// Lanes that are still to copy.
     mask: u32,
     bytes: usize,
-    /// Group of each lane that it belongs to.
-    groups: Row<u32>,
+    /// Address and length of what all lanes together read, if that is aligned and lies in one allocation.
+    source: Option<(u64, usize)>,
+    lanes: Box<Lanes>,
+}
+
+/// What each lane copies.
+#[derive(Debug, Clone)]
+struct Lanes {
+    /// Group that it belongs to.
+    group: Row<u32>,
     shared: Row<u32>,
     global: Row<u64>,
     /// Bytes that are read; the rest is zero.
     reads: Row<u32>,
-    /// Address and length of what all lanes together read, if that is aligned and lies in one allocation.
-    source: Option<(u64, usize)>,
 }
 
 pub(super) fn copy(warp: &mut Warp, env: &mut Env, copy: &AsyncCopy, pc: usize, mask: u32) {
@@ -67,40 +73,42 @@ fn copy_in(warp: &mut Warp, env: &mut Env, copy: &AsyncCopy, pc: usize, mask: u3
         site: warp.site(pc, 0),
         mask,
         bytes,
-        groups: warp.groups,
-        shared: [0; LANES],
-        global: from,
-        reads,
         source: None,
+        lanes: Box::new(Lanes {
+            group: warp.groups,
+            shared: [0; LANES],
+            global: from,
+            reads,
+        }),
     };
-    for group in &mut pending.groups {
+    for group in &mut pending.lanes.group {
         *group += 1;
     }
     pending.source = source(env, &pending, reading);
     match shared_places(env, &to, mask, bytes) {
-        Some(places) if pending.source.is_some() || reading == 0 => pending.shared = places,
+        Some(places) if pending.source.is_some() || reading == 0 => pending.lanes.shared = places,
         _ => check_lanes(env, &mut pending, &to),
     }
     let PendingCopy { site, mask, .. } = pending;
     let starts = Write::CopyStarts;
-    let places = &pending.shared;
+    let places = &pending.lanes.shared;
     let clean = env.shared.clean_writes(site, places, mask, bytes, starts);
     start(env, &pending, clean);
     for lane in lanes(mask & !clean) {
-        let (at, site) = (pending.shared[lane] as usize, Site { lane, ..site });
+        let (at, site) = (pending.lanes.shared[lane] as usize, Site { lane, ..site });
         let hazard = env.shared.write(site, at, bytes, starts);
         note(env, site, to[lane], hazard);
         start(env, &pending, 1 << lane);
     }
     if mask != 0 {
-        warp.copies.push(Box::new(pending));
+        warp.copies.push(pending);
     }
 }
 
 /// Address and length of what the lanes of `reading` read, if that is aligned and lies in one allocation.
 #[inline(always)]
 fn source(env: &mut Env, copy: &PendingCopy, reading: u32) -> Option<(u64, usize)> {
-    let (low, least, most) = extent(&copy.global, reading);
+    let (low, least, most) = extent(&copy.lanes.global, reading);
     if reading == 0 || low & (copy.bytes as u64 - 1) != 0 {
         return None;
     }
@@ -116,12 +124,12 @@ fn check_lanes(env: &mut Env, copy: &mut PendingCopy, to: &Row<u64>) {
     let (bytes, site) = (copy.bytes, copy.site);
     for lane in lanes(copy.mask) {
         let site = Site { lane, ..site };
-        let (from, reads) = (copy.global[lane], copy.reads[lane] as usize);
+        let (from, reads) = (copy.lanes.global[lane], copy.lanes.reads[lane] as usize);
         let Some(at) = super::memory::shared_row(env, site, to[lane], bytes) else {
             copy.mask &= !(1 << lane);
             continue;
         };
-        copy.shared[lane] = at as u32;
+        copy.lanes.shared[lane] = at as u32;
         // an address that is not read is not checked
         if reads == 0 {
             continue;
@@ -155,7 +163,7 @@ fn start(env: &mut Env, copy: &PendingCopy, mask: u32) {
 #[inline(always)]
 fn forget<const BYTES: usize>(env: &mut Env, copy: &PendingCopy, mask: u32) {
     for lane in lanes(mask) {
-        let at = copy.shared[lane] as usize;
+        let at = copy.lanes.shared[lane] as usize;
         env.shared.bytes[at..at + BYTES].copy_from_slice(&[0xff; BYTES]);
     }
 }
@@ -179,12 +187,15 @@ fn transfer_of<const BYTES: usize>(env: &mut Env, copy: &PendingCopy, mask: u32)
         Some((allocation, address - at as u64))
     });
     for lane in lanes(mask) {
-        let (at, reads) = (copy.shared[lane] as usize, copy.reads[lane] as usize);
+        let (at, reads) = (
+            copy.lanes.shared[lane] as usize,
+            copy.lanes.reads[lane] as usize,
+        );
         if reads == 0 {
             env.shared.bytes[at..at + BYTES].copy_from_slice(&[0; BYTES]);
             continue;
         }
-        let address = copy.global[lane];
+        let address = copy.lanes.global[lane];
         let (allocation, from) = if let Some((allocation, base)) = together {
             (allocation, (address - base) as usize)
         } else if let Ok(place) = device.locate(&mut env.hint, address, reads) {
@@ -219,7 +230,7 @@ fn check_source(
     allocation: &Allocation,
     from: usize,
 ) {
-    let reads = copy.reads[lane] as usize;
+    let reads = copy.lanes.reads[lane] as usize;
     let cells = &allocation.cells[from / 4..(from + reads).div_ceil(4)];
     if reads.is_multiple_of(4) && env.toucher.reads_are_clean(cells) {
         return;
@@ -228,7 +239,7 @@ fn check_source(
     for (i, cell) in cells.iter().enumerate() {
         let touched = (reads - 4 * i).min(4);
         let outcome = env.toucher.touch(cell, (1 << touched) - 1, false);
-        global_outcome(env, site, copy.global[lane], outcome, false);
+        global_outcome(env, site, copy.lanes.global[lane], outcome, false);
     }
 }
 
@@ -241,13 +252,16 @@ pub(super) fn complete(env: &mut Env, copy: &PendingCopy) {
         site,
         mask,
         bytes,
-        shared,
+        lanes,
         ..
     } = copy;
     let ends = Write::CopyEnds;
     wide(
         #[inline(always)]
-        || env.shared.clean_writes(*site, shared, *mask, *bytes, ends),
+        || {
+            let places = &lanes.shared;
+            env.shared.clean_writes(*site, places, *mask, *bytes, ends)
+        },
     );
 }
 
@@ -277,15 +291,11 @@ pub(super) fn wait(warp: &mut Warp, env: &mut Env, groups: Option<u32>, mask: u3
 }
 
 /// Takes out what lanes of `mask` copy in groups up to `last`.
-pub(super) fn take(
-    copies: &mut Vec<Box<PendingCopy>>,
-    mask: u32,
-    last: &Row<u32>,
-) -> Vec<Box<PendingCopy>> {
+pub(super) fn take(copies: &mut Vec<PendingCopy>, mask: u32, last: &Row<u32>) -> Vec<PendingCopy> {
     let mut taken = vec![];
     for mut copy in std::mem::take(copies) {
         let mut due = [0; LANES];
-        for (due, (group, last)) in due.iter_mut().zip(copy.groups.iter().zip(last)) {
+        for (due, (group, last)) in due.iter_mut().zip(copy.lanes.group.iter().zip(last)) {
             *due = u8::from(group <= last);
         }
         let due = lanes_of(&due) & mask & copy.mask;

@@ -39,7 +39,7 @@ pub(super) struct Env<'l> {
     /// Other work by instruction.
     pub work: Vec<Work>,
     /// What the latest accesses of each instruction looked like.
-    pub patterns: Vec<Patterns>,
+    pub patterns: &'l mut [Patterns],
     pub findings: Findings,
     /// What the block has printed.
     pub printed: String,
@@ -164,11 +164,13 @@ impl Env<'_> {
     }
 }
 
-/// Runs the blocks of one cluster and returns their work, their findings and what they printed. Without clusters, a block is one.
+/// Runs the blocks of one cluster and returns their work, their findings and what they printed. Without clusters, a block
+/// is one. `patterns` are what other blocks have left, or new.
 pub(super) fn run<'l>(
     setting: &'l Setting<'l>,
     number: u64,
     order: Option<&'l mut Order>,
+    patterns: &'l mut [Patterns],
 ) -> (Vec<Work>, Findings, String) {
     let program = setting.program;
     let shape = setting.launch.cluster;
@@ -207,7 +209,7 @@ pub(super) fn run<'l>(
         progress: false,
         issues: Issues::new(program.code.len()),
         work: vec![Work::default(); program.code.len()],
-        patterns: program.code.iter().map(|_| Patterns::default()).collect(),
+        patterns,
         findings: Findings::default(),
         printed: String::new(),
         order,

@@ -54,7 +54,7 @@ impl Issues {
 
 /// The latest accesses of an instruction, and their work: it is the same for all that lie in the same way to one
 /// another and to the 128 bytes in which the first of them lies. Most instructions of most kernels have one pattern.
-pub(super) struct Pattern {
+struct Pattern {
     mask: u32,
     bytes: usize,
     /// Address of the first active lane, modulo 128.
@@ -67,7 +67,18 @@ pub(super) struct Pattern {
 }
 
 /// Patterns of an instruction in shared and in global memory.
-pub(super) type Patterns = [Option<Box<Pattern>>; 2];
+#[derive(Default)]
+pub(super) struct Patterns {
+    shared: Option<Box<Pattern>>,
+    global: Option<Box<Pattern>>,
+}
+
+impl Patterns {
+    /// Of so many instructions.
+    pub fn of(instructions: usize) -> Vec<Patterns> {
+        (0..instructions).map(|_| Patterns::default()).collect()
+    }
+}
 
 /// Counts the accesses of an instruction, each of `bytes` bytes.
 pub(super) fn count(
@@ -86,8 +97,12 @@ pub(super) fn count(
     wide(
         #[inline(always)]
         || match space {
-            Space::Shared => count_pattern(work, &mut patterns[0], space, addresses, mask, bytes),
-            Space::Global => count_pattern(work, &mut patterns[1], space, addresses, mask, bytes),
+            Space::Shared => {
+                count_pattern(work, &mut patterns.shared, space, addresses, mask, bytes)
+            }
+            Space::Global => {
+                count_pattern(work, &mut patterns.global, space, addresses, mask, bytes)
+            }
             _ => count_in(work, space, addresses, mask, bytes as u64),
         },
     );
@@ -116,7 +131,7 @@ fn count_pattern(
         *step = address.wrapping_sub(first);
     }
     if let Some(known) = known {
-        let mut differ = u64::from(known.mask ^ mask) | (known.first ^ first % 128);
+        let mut differ = u64::from(known.mask ^ mask) | (known.first ^ (first % 128));
         for (a, b) in known.steps.iter().zip(&steps) {
             differ |= a ^ b;
         }

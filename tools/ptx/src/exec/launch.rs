@@ -6,16 +6,15 @@ use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
 use super::block::{self, Findings, source_line};
+use super::check;
+use super::count::Patterns;
 use crate::counters::{Counters, LineWork, Work};
 use crate::device::Device;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::finding::{Finding, Kind, Severity, SourceLine};
 use crate::module::Kernel;
-use crate::program::{Program, SHARED_START};
-use crate::text::ast::Threads;
+use crate::program::Program;
 
-/// Shared memory of a block: what Hopper has, the kilobyte below the first variable left out.
-const SHARED_LIMIT: u64 = 227 << 10;
 /// Blocks after which a launch stops if one of them cannot go on.
 const BATCH: u64 = 256;
 
@@ -84,7 +83,7 @@ impl Default for Options {
 
 /// One argument of a kernel: its bytes as they lie in memory.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Arg(Vec<u8>);
+pub struct Arg(pub(super) Vec<u8>);
 
 impl Arg {
     /// A structure.
@@ -294,8 +293,8 @@ impl Device {
         if launch.cluster == [1; 3] {
             launch.cluster = program.cluster.unwrap_or(launch.cluster);
         }
-        check(program, &launch)?;
-        let params = params(program, args)?;
+        check::check(program, &launch)?;
+        let params = check::params(program, args)?;
         let variables = self.load(&kernel.module);
         let tag = self.start_launch();
         let setting = Setting {
@@ -322,20 +321,24 @@ fn run(setting: &Setting) -> Outcome {
     // the middle one of each group
     let place = |group: u64| (group * every + every / 2).min(blocks - 1);
     let groups = blocks.div_ceil(every);
+    let new_patterns = || Patterns::of(setting.program.code.len());
+    let mut patterns = new_patterns();
     while first < groups && !outcome.stopped {
         let batch = first..groups.min(first + BATCH);
         first = batch.end;
         if setting.program.ordered {
             for number in batch.map(place) {
                 order.acquired = 0;
-                let block = block::run(setting, number, Some(&mut order));
+                let block = block::run(setting, number, Some(&mut order), &mut patterns);
                 outcome = outcome.merge(Outcome::block(number, block));
             }
         } else {
-            let one = |number| Outcome::block(number, block::run(setting, number, None));
+            let one = |patterns: &mut Vec<Patterns>, number| {
+                Outcome::block(number, block::run(setting, number, None, patterns))
+            };
             let all = batch
                 .into_par_iter()
-                .map(|group| one(place(group)))
+                .map_init(new_patterns, |patterns, group| one(patterns, place(group)))
                 .reduce(Outcome::default, Outcome::merge);
             outcome = outcome.merge(all);
         }
@@ -378,101 +381,4 @@ fn report(setting: &Setting, outcome: Outcome) -> Report {
         blocks: setting.blocks().div_ceil(setting.options.sample.max(1)) * cluster,
         printed: outcome.printed,
     }
-}
-
-fn check(program: &Program, launch: &Launch) -> Result<()> {
-    let error = |message: String| {
-        Err(Error::Launch {
-            kernel: program.name.clone(),
-            message,
-        })
-    };
-    let Launch {
-        grid,
-        block,
-        dynamic_shared,
-        cluster,
-    } = launch;
-    let size = cluster
-        .iter()
-        .fold(1u64, |all, n| all.saturating_mul(u64::from(*n)));
-    if !(1..=16).contains(&size) || (0..3).any(|axis| !grid[axis].is_multiple_of(cluster[axis])) {
-        return error(format!(
-            "clusters of {cluster:?} blocks in a grid of {grid:?}; each must divide the grid, and a cluster has 1 to 16"
-        ));
-    }
-    if program.cluster.is_some_and(|wanted| wanted != *cluster) {
-        return error(format!(
-            "clusters of {cluster:?} blocks; the kernel is compiled for {:?}",
-            program.cluster.unwrap_or_default()
-        ));
-    }
-    let threads = block
-        .iter()
-        .fold(1u64, |all, n| all.saturating_mul(u64::from(*n)));
-    if grid.contains(&0) || grid[0] > i32::MAX as u32 || grid[1] > 65535 || grid[2] > 65535 {
-        return error(format!(
-            "a grid of {grid:?} blocks; each must be at least 1, y and z at most 65535"
-        ));
-    }
-    if !(1..=1024).contains(&threads) {
-        return error(format!(
-            "a block of {block:?} threads; there must be 1 to 1024"
-        ));
-    }
-    match program.threads {
-        Some(Threads::Exactly(wanted)) if wanted != *block => {
-            return error(format!(
-                "a block of {block:?} threads; the kernel is compiled for {wanted:?}"
-            ));
-        }
-        Some(Threads::AtMost(most)) if threads > u64::from(most) => {
-            return error(format!(
-                "{threads} threads per block; the kernel is compiled for {most} at most"
-            ));
-        }
-        _ => {}
-    }
-    let shared = program.shared_end - SHARED_START + u64::from(*dynamic_shared);
-    if shared > SHARED_LIMIT {
-        return error(format!(
-            "{shared} bytes of shared memory; a block has {SHARED_LIMIT}"
-        ));
-    }
-    if program.local_bytes > 512 << 10 {
-        return error(format!(
-            "{} bytes of local memory; a thread has 524288",
-            program.local_bytes
-        ));
-    }
-    Ok(())
-}
-
-fn params(program: &Program, args: &[Arg]) -> Result<Vec<u8>> {
-    let error = |message: String| {
-        Err(Error::Launch {
-            kernel: program.name.clone(),
-            message,
-        })
-    };
-    if args.len() != program.params.len() {
-        return error(format!(
-            "{} arguments; the kernel has {}",
-            args.len(),
-            program.params.len()
-        ));
-    }
-    let mut bytes = vec![0; program.param_bytes];
-    for (arg, param) in args.iter().zip(&program.params) {
-        if arg.0.len() != param.bytes {
-            return error(format!(
-                "{} has {} bytes, not {}",
-                param.name,
-                param.bytes,
-                arg.0.len()
-            ));
-        }
-        bytes[param.offset..param.offset + param.bytes].copy_from_slice(&arg.0);
-    }
-    Ok(bytes)
 }

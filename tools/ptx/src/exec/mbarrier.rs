@@ -32,7 +32,7 @@ pub(super) struct Mbarrier {
     clocks: Vec<u32>,
     released: Vec<u32>,
     /// Arrivals that follow copies.
-    pub after: Vec<(Site, Vec<Box<PendingCopy>>)>,
+    pub after: Vec<(Site, Vec<PendingCopy>)>,
     /// Copies that have not been delivered.
     pub arriving: VecDeque<Arriving>,
     /// Warps whose last test failed.

@@ -6,6 +6,7 @@ mod barrier;
 mod block;
 mod bulk;
 mod bytes;
+mod check;
 mod cluster;
 mod collective;
 mod count;

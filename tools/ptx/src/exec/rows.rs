@@ -2,7 +2,7 @@
 
 use super::block::Env;
 use super::memory::{byte_mask, read_lane, write_global, write_lane};
-use super::registers::{Bank, LANES, Registers, Row, each, lanes};
+use super::registers::{ALL, Bank, LANES, Registers, Row, each, lanes};
 use super::shared::Write;
 use super::warp::Warp;
 use crate::decode::sign_extend;
@@ -39,18 +39,22 @@ pub(super) fn shared_places(
     bytes: usize,
 ) -> Option<Row<u32>> {
     let (start, last) = env.shared.firsts(bytes)?;
-    let mut wrong = 0;
-    for (lane, address) in addresses.iter().enumerate() {
-        let active = mask >> lane & 1 == 1;
-        let place = if active {
-            address.wrapping_sub(start)
-        } else {
-            0
-        };
-        let low = if active { *address } else { 0 };
-        wrong |= u64::from(place > last - start) | (low & (bytes as u64 - 1));
+    let wrong = |address: u64| {
+        let outside = address.wrapping_sub(start) > last - start;
+        u64::from(outside) | (address & (bytes as u64 - 1))
+    };
+    let mut any = 0;
+    if mask == ALL {
+        for address in addresses {
+            any |= wrong(*address);
+        }
+    } else {
+        for (lane, address) in addresses.iter().enumerate() {
+            let active = mask >> lane & 1 == 1;
+            any |= if active { wrong(*address) } else { 0 };
+        }
     }
-    if wrong != 0 {
+    if any != 0 {
         return None;
     }
     let mut places = [0; LANES];
@@ -64,6 +68,14 @@ pub(super) fn shared_places(
 #[inline(always)]
 pub(super) fn extent(addresses: &[u64; LANES], mask: u32) -> (u64, u64, u64) {
     let (mut low, mut least, mut most) = (0, u64::MAX, 0);
+    if mask == ALL {
+        for address in addresses {
+            low |= address;
+            least = least.min(*address);
+            most = most.max(*address);
+        }
+        return (low, least, most);
+    }
     for (lane, address) in addresses.iter().enumerate() {
         let active = mask >> lane & 1 == 1;
         low |= if active { *address } else { 0 };

@@ -37,7 +37,7 @@ pub(super) struct Warp {
     /// Local memory, lane after lane, and which of its bytes are initialised.
     pub local: Vec<u8>,
     pub local_written: Vec<bool>,
-    pub copies: Vec<Box<PendingCopy>>,
+    pub copies: Vec<PendingCopy>,
     /// What came with sm_90 and has not been waited for.
     pub later: super::hopper::Later,
     /// Groups committed, by lane.

@@ -2,6 +2,8 @@
 
 pub(crate) mod ast;
 mod lexer;
+mod operands;
 mod parser;
+mod variables;
 
 pub(crate) use parser::parse;

@@ -1,14 +1,10 @@
-//! Tokens to a syntax tree.
+//! Tokens to a syntax tree: modules, functions and their bodies.
 
-use super::ast::{Function, Immediate, Instruction, Module, Operand, Statement, Threads, Variable};
+use super::ast::{Function, Immediate, Module, Statement, Threads};
 use super::lexer::{Token, tokens};
+use super::operands::{immediate, space};
 use crate::error::{Error, Result};
-use crate::types::{Space, Type};
-
-/// Operands within operands.
-const DEEPEST: u32 = 16;
-/// Bytes of a variable.
-const LARGEST: u64 = 1 << 30;
+use crate::types::Type;
 
 /// Reads a module.
 pub(crate) fn parse(text: &str) -> Result<Module> {
@@ -26,22 +22,22 @@ pub(crate) fn parse(text: &str) -> Result<Module> {
     Ok(parser.module)
 }
 
-struct Parser<'t> {
+pub(super) struct Parser<'t> {
     tokens: Vec<(Token<'t>, u32)>,
-    at: usize,
+    pub(super) at: usize,
     /// Of the operand that is read.
-    depth: u32,
+    pub(super) depth: u32,
     /// The latest `.loc`.
-    source: Option<(u32, u32)>,
+    pub(super) source: Option<(u32, u32)>,
     module: Module,
 }
 
 impl<'t> Parser<'t> {
-    fn peek(&self) -> Token<'t> {
+    pub(super) fn peek(&self) -> Token<'t> {
         self.tokens[self.at].0
     }
 
-    fn line(&self) -> u32 {
+    pub(super) fn line(&self) -> u32 {
         self.tokens[self.at].1
     }
 
@@ -53,7 +49,7 @@ impl<'t> Parser<'t> {
         token
     }
 
-    fn error<T>(&self, wanted: &str) -> Result<T> {
+    pub(super) fn error<T>(&self, wanted: &str) -> Result<T> {
         let found = match self.peek() {
             Token::Word(word) => format!("`{word}`"),
             Token::Text(_) => "a string".into(),
@@ -66,19 +62,19 @@ impl<'t> Parser<'t> {
         ))
     }
 
-    fn accept(&mut self, mark: char) -> bool {
+    pub(super) fn accept(&mut self, mark: char) -> bool {
         let found = self.peek() == Token::Mark(mark);
         self.at += usize::from(found);
         found
     }
 
-    fn accept_word(&mut self, word: &str) -> bool {
+    pub(super) fn accept_word(&mut self, word: &str) -> bool {
         let found = self.peek() == Token::Word(word);
         self.at += usize::from(found);
         found
     }
 
-    fn expect(&mut self, mark: char) -> Result<()> {
+    pub(super) fn expect(&mut self, mark: char) -> Result<()> {
         if self.accept(mark) {
             Ok(())
         } else {
@@ -86,7 +82,7 @@ impl<'t> Parser<'t> {
         }
     }
 
-    fn word(&mut self, wanted: &str) -> Result<&'t str> {
+    pub(super) fn word(&mut self, wanted: &str) -> Result<&'t str> {
         if let Token::Word(word) = self.peek() {
             self.at += 1;
             Ok(word)
@@ -95,7 +91,7 @@ impl<'t> Parser<'t> {
         }
     }
 
-    fn number(&mut self) -> Result<u64> {
+    pub(super) fn number(&mut self) -> Result<u64> {
         let negative = self.accept('-');
         let Token::Word(word) = self.peek() else {
             return self.error("a number");
@@ -208,179 +204,6 @@ impl<'t> Parser<'t> {
             }
         }
         Ok(())
-    }
-
-    /// After the state space: `.align 4 .b8 name[16] = {1, 2}, other;`
-    fn variables(&mut self, space: Space) -> Result<Vec<Variable>> {
-        let mut variables = vec![];
-        let (ty, align) = self.variable_type()?;
-        loop {
-            let mut variable = self.declarator(space, ty, align)?;
-            if self.accept('=') {
-                self.initializer(ty, &mut variable)?;
-            }
-            variables.push(variable);
-            if !self.accept(',') {
-                break;
-            }
-        }
-        self.expect(';')?;
-        Ok(variables)
-    }
-
-    /// Element bytes and alignment, with vectors (`.v4 .f32`) as larger elements and pointer attributes left out.
-    fn variable_type(&mut self) -> Result<(u64, u64)> {
-        let (mut align, mut vector, mut pointer) = (None, 1, false);
-        loop {
-            let word = self.word("a type")?;
-            match word {
-                ".align" => {
-                    let value = self.number()?;
-                    if !value.is_power_of_two() || value > LARGEST {
-                        return self.error("an alignment that is a power of two");
-                    }
-                    // after .ptr it is the alignment of what is pointed to
-                    align = align.or((!pointer).then_some(value));
-                }
-                ".v2" => vector = 2,
-                ".v4" => vector = 4,
-                ".ptr" => pointer = true,
-                ".global" | ".shared" | ".const" | ".local" if pointer => {}
-                _ => {
-                    let ty = word.strip_prefix('.').and_then(Type::parse);
-                    let Some(ty) = ty.filter(|ty| *ty != Type::Pred) else {
-                        self.at -= 1;
-                        return self.error("a type");
-                    };
-                    let bytes = u64::from(ty.bytes()) * vector;
-                    if self.accept_word(".ptr") {
-                        while matches!(self.peek(), Token::Word(word) if word.starts_with('.')) {
-                            if self.word("an attribute")? == ".align" {
-                                self.number()?;
-                            }
-                        }
-                    }
-                    return Ok((bytes, align.unwrap_or(bytes)));
-                }
-            }
-        }
-    }
-
-    fn declarator(&mut self, space: Space, bytes: u64, align: u64) -> Result<Variable> {
-        let line = self.line();
-        let name = self.word("a name")?.to_string();
-        let (mut count, mut unsized_array) = (1u64, false);
-        while self.accept('[') {
-            if self.accept(']') {
-                (count, unsized_array) = (0, true);
-            } else {
-                count = count.saturating_mul(self.number()?);
-                self.expect(']')?;
-            }
-        }
-        let size = count.saturating_mul(bytes);
-        if size > LARGEST {
-            let message = format!("{name} has {size} bytes; a variable has {LARGEST} at most");
-            return Err(Error::at(line, message));
-        }
-        Ok(Variable {
-            name,
-            space,
-            align,
-            size,
-            unsized_array,
-            register: None,
-            init: vec![],
-            addresses: vec![],
-            line,
-        })
-    }
-
-    fn initializer(&mut self, bytes: u64, variable: &mut Variable) -> Result<()> {
-        let mut depth = 0;
-        loop {
-            if self.accept('{') {
-                depth += 1;
-            } else if self.accept('}') {
-                depth -= 1;
-            } else if !self.accept(',') {
-                self.initial_value(bytes, variable)?;
-            }
-            if depth == 0 {
-                break;
-            }
-        }
-        if variable.unsized_array {
-            variable.size = variable.init.len() as u64;
-            variable.unsized_array = false;
-        }
-        Ok(())
-    }
-
-    fn initial_value(&mut self, bytes: u64, variable: &mut Variable) -> Result<()> {
-        let line = self.line();
-        let value = match self.operand()? {
-            Operand::Immediate(Immediate::Integer(value)) => value,
-            Operand::Immediate(Immediate::F32(bits)) => u64::from(bits),
-            Operand::Immediate(Immediate::F64(bits)) => bits,
-            Operand::Name(name, offset) => {
-                let symbol = if name == "generic" {
-                    match self.operand()? {
-                        Operand::List(items) => match items.as_slice() {
-                            [Operand::Name(name, offset)] => (name.clone(), *offset),
-                            _ => return self.error("a symbol"),
-                        },
-                        _ => return self.error("a symbol"),
-                    }
-                } else {
-                    (name, offset)
-                };
-                let extra = if self.accept('+') {
-                    self.number()? as i64
-                } else {
-                    0
-                };
-                let at = variable.init.len() as u64;
-                variable.addresses.push((at, symbol.0, symbol.1 + extra));
-                0
-            }
-            other => {
-                let message = format!("{} as an initial value is not known", other.describe());
-                return Err(Error::at(line, message));
-            }
-        };
-        if bytes > 8 {
-            return Err(Error::at(
-                line,
-                "initial values of vector variables are not known",
-            ));
-        }
-        variable
-            .init
-            .extend_from_slice(&value.to_le_bytes()[..bytes as usize]);
-        Ok(())
-    }
-
-    fn parameters(&mut self) -> Result<Vec<Variable>> {
-        let mut parameters = vec![];
-        self.expect('(')?;
-        while !self.accept(')') {
-            match self.word("`.param` or `.reg`")? {
-                ".param" => {
-                    let (bytes, align) = self.variable_type()?;
-                    parameters.push(self.declarator(Space::Param, bytes, align)?);
-                }
-                ".reg" => {
-                    let ty = self.register_type()?;
-                    let mut register = self.declarator(Space::Param, ty.bytes().into(), 1)?;
-                    register.register = Some(ty);
-                    parameters.push(register);
-                }
-                _ => return self.error("`.param` or `.reg`"),
-            }
-            self.accept(',');
-        }
-        Ok(parameters)
     }
 
     fn function(&mut self, entry: bool, line: u32) -> Result<()> {
@@ -537,161 +360,10 @@ impl<'t> Parser<'t> {
         Ok(())
     }
 
-    fn register_type(&mut self) -> Result<Type> {
+    pub(super) fn register_type(&mut self) -> Result<Type> {
         let line = self.line();
         let ty = self.word("a type")?;
         let known = ty.strip_prefix('.').and_then(Type::parse);
         known.ok_or_else(|| Error::at(line, format!("registers of type {ty} are not known")))
     }
-
-    fn instruction(&mut self) -> Result<Instruction> {
-        let guard = if self.accept('@') {
-            let negated = self.accept('!');
-            Some((self.word("a predicate")?.to_string(), negated))
-        } else {
-            None
-        };
-        let line = self.line();
-        let mut opcode = self.word("an opcode")?.to_string();
-        // inline assembly is sometimes written `cp.async.cg.shared.global. L2::128B`
-        while opcode.ends_with('.') {
-            opcode.push_str(self.word("a suffix")?);
-        }
-        let mut operands = vec![];
-        while self.peek() != Token::Mark(';') {
-            operands.push(self.operand()?);
-            if !self.accept(',') {
-                break;
-            }
-        }
-        self.expect(';')?;
-        Ok(Instruction {
-            guard,
-            opcode,
-            operands,
-            line,
-            source: self.source,
-        })
-    }
-
-    fn operand(&mut self) -> Result<Operand> {
-        if self.depth == DEEPEST {
-            return self.error("an operand less deep");
-        }
-        self.depth += 1;
-        let operand = self.operand_inside();
-        self.depth -= 1;
-        operand
-    }
-
-    fn operand_inside(&mut self) -> Result<Operand> {
-        let operand = match self.peek() {
-            Token::Mark('!') => {
-                self.at += 1;
-                Operand::Not(self.word("a predicate")?.to_string())
-            }
-            Token::Mark('{') => Operand::List(self.list('{', '}')?),
-            Token::Mark('(') => Operand::List(self.list('(', ')')?),
-            Token::Mark('[') => self.address()?,
-            Token::Mark('-') => {
-                self.at += 1;
-                match self.operand()? {
-                    Operand::Immediate(Immediate::Integer(value)) => {
-                        Operand::Immediate(Immediate::Integer(value.wrapping_neg()))
-                    }
-                    _ => return self.error("a number after `-`"),
-                }
-            }
-            Token::Word(word) => {
-                self.at += 1;
-                if word.starts_with(|c: char| c.is_ascii_digit()) {
-                    match immediate(word) {
-                        Some(value) => Operand::Immediate(value),
-                        None => {
-                            self.at -= 1;
-                            return self.error("a number");
-                        }
-                    }
-                } else {
-                    let mut offset = 0;
-                    if matches!(self.peek(), Token::Mark('+' | '-')) {
-                        self.accept('+');
-                        offset = self.number()? as i64;
-                    }
-                    Operand::Name(word.to_string(), offset)
-                }
-            }
-            _ => return self.error("an operand"),
-        };
-        if self.accept('|') {
-            let second = self.operand()?;
-            return Ok(Operand::Pair(Box::new(operand), Box::new(second)));
-        }
-        Ok(operand)
-    }
-
-    fn list(&mut self, open: char, close: char) -> Result<Vec<Operand>> {
-        self.expect(open)?;
-        let mut items = vec![];
-        while !self.accept(close) {
-            items.push(self.operand()?);
-            if !self.accept(',') {
-                self.expect(close)?;
-                break;
-            }
-        }
-        Ok(items)
-    }
-
-    fn address(&mut self) -> Result<Operand> {
-        self.expect('[')?;
-        let (base, offset) = match self.operand()? {
-            Operand::Name(name, offset) => (Operand::Name(name, 0), offset),
-            base @ Operand::Immediate(_) => (base, 0),
-            _ => return self.error("a register, symbol or number as address"),
-        };
-        let mut more = vec![];
-        while self.accept(',') {
-            more.push(self.operand()?);
-        }
-        self.expect(']')?;
-        Ok(Operand::Address {
-            base: Box::new(base),
-            offset,
-            more,
-        })
-    }
-}
-
-fn space(word: &str) -> Option<Space> {
-    Some(match word {
-        ".global" | ".const" => Space::Global,
-        ".shared" => Space::Shared,
-        ".local" => Space::Local,
-        ".param" => Space::Param,
-        _ => return None,
-    })
-}
-
-fn immediate(word: &str) -> Option<Immediate> {
-    let lower = word.to_ascii_lowercase();
-    if let Some(hex) = lower.strip_prefix("0f").filter(|hex| hex.len() == 8) {
-        return Some(Immediate::F32(u32::from_str_radix(hex, 16).ok()?));
-    }
-    if let Some(hex) = lower.strip_prefix("0d").filter(|hex| hex.len() == 16) {
-        return Some(Immediate::F64(u64::from_str_radix(hex, 16).ok()?));
-    }
-    let digits = lower.strip_suffix('u').unwrap_or(&lower);
-    let value = if let Some(hex) = digits.strip_prefix("0x") {
-        u64::from_str_radix(hex, 16).ok()?
-    } else if let Some(binary) = digits.strip_prefix("0b") {
-        u64::from_str_radix(binary, 2).ok()?
-    } else if digits.len() > 1 && digits.starts_with('0') {
-        u64::from_str_radix(digits, 8).ok()?
-    } else if digits.contains('.') {
-        return Some(Immediate::F64(digits.parse::<f64>().ok()?.to_bits()));
-    } else {
-        digits.parse().ok()?
-    };
-    Some(Immediate::Integer(value))
 }

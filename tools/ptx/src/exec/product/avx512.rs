@@ -99,14 +99,14 @@ fn multiply<const PER: usize>(
     let mut sums = [[v4.avx512f._mm512_setzero_ps(); 2]; 4];
     if mma.addend == Accumulator::F16 {
         let words = turn(v4, [word(mma.c[0]), word(mma.c[1])]);
-        for q in 0..4 {
-            sums[q] = [half(v4, words[q], 0), half(v4, words[q], 1)];
+        for (sums, words) in sums.iter_mut().zip(words) {
+            *sums = [half(v4, words, 0), half(v4, words, 1)];
         }
     } else {
         for e in 0..2 {
             let words = turn(v4, [word(mma.c[e]), word(mma.c[2 + e])]);
-            for q in 0..4 {
-                sums[q][e] = cast(words[q]);
+            for (sums, words) in sums.iter_mut().zip(words) {
+                sums[e] = cast(words);
             }
         }
     }
@@ -114,8 +114,8 @@ fn multiply<const PER: usize>(
         let a = turn(v4, [word(mma.a[2 * group]), word(mma.a[2 * group + 1])]);
         let words = word(mma.b[group]);
         let mut b = [[0f32; 32]; PER];
-        for e in 0..PER {
-            b[e] = cast([float(v4, words[0], e), float(v4, words[1], e)]);
+        for (e, b) in b.iter_mut().enumerate() {
+            *b = cast([float(v4, words[0], e), float(v4, words[1], e)]);
         }
         // in memory, from where a product takes what it multiplies with for nothing
         let b = std::hint::black_box(&b);
@@ -131,17 +131,17 @@ fn multiply<const PER: usize>(
         }
     }
     let mut words = [[v4.avx512f._mm512_setzero_si512(); 4]; 2];
-    for e in 0..2 {
+    for (e, words) in words.iter_mut().enumerate() {
         let mut columns = [v4.avx512f._mm512_setzero_si512(); 4];
-        for q in 0..4 {
-            columns[q] = if mma.result == Accumulator::F16 {
-                cast(sums[q][e])
+        for (column, sums) in columns.iter_mut().zip(sums) {
+            *column = if mma.result == Accumulator::F16 {
+                cast(sums[e])
             } else {
-                canonical(v4, sums[q][e])
+                canonical(v4, sums[e])
             };
         }
         let [a, b, c, d] = columns;
-        words[e] = turn(v4, [[a, b], [c, d]]);
+        *words = turn(v4, [[a, b], [c, d]]);
     }
     let [[a, b, c, d], [e, f, g, h]] = words;
     let rows = [[[a, b], [e, f]], [[c, d], [g, h]]];
