@@ -204,6 +204,35 @@ fn learning_changes_losses_and_fast_weights() -> Result<()> {
     Ok(())
 }
 
+/// A session that skipped is as deep in a text as one that read, looks back on as many keys, and goes on.
+#[test]
+fn skipping_is_as_deep_as_reading() -> Result<()> {
+    for full in [vec![], vec![0, 2], vec![0, 1, 2]] {
+        let mut model = model(3, 2, 6);
+        let kind = |i: usize| match full.contains(&i) {
+            true => LayerType::FullAttention,
+            false => LayerType::SlidingAttention,
+        };
+        model.config.layer_types = Some((0..3).map(kind).collect());
+        let ids = ids(80);
+        let mut session = Session::new(&model, true)?;
+        session.read(&ids[..21])?;
+        let before = session.clone();
+        session.skip(4000)?;
+        assert_eq!(session.position(), 4021);
+        // keys and values of 4 numbers of 8 bytes
+        let keys = 4000 * full.len() * 2 * 4 * 8;
+        let more = session.state_bytes() - before.state_bytes();
+        assert!((keys..=2 * keys).contains(&more), "{more} for {keys}");
+        assert_eq!(session.read(&ids[21..])?.len(), 59);
+        session.logits()?;
+        // the clone has not skipped
+        let losses = before.clone().read(&ids[21..])?;
+        assert!(worst(&losses, &expected(&model, &ids, true)[20..]) < 1e-10);
+    }
+    Ok(())
+}
+
 #[test]
 fn state_stops_growing() -> Result<()> {
     for k in [3, 9, 300] {

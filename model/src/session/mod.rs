@@ -146,6 +146,28 @@ impl Session {
         self.state.inputs + usize::from(self.state.last.is_some())
     }
 
+    /// Goes on as if `count` more tokens had been read: the position moves, and where attention is full, keys and values of zeros
+    /// stand for theirs. What reading and writing cost from here on is what they cost that deep in a text; what comes out means
+    /// nothing. For measurements.
+    pub fn skip(&mut self, count: usize) -> Result<()> {
+        /// Rows written at once.
+        const ROWS: usize = 4096;
+        let config = &self.base.config;
+        let row = [config.kv_heads(), config.head_dim()];
+        let zeros = Tensor::zeros(&[ROWS.min(count), row[0], row[1]], self.base.dtype());
+        for cache in &mut self.state.caches {
+            if cache.window() < usize::MAX {
+                continue;
+            }
+            for start in (0..count).step_by(ROWS) {
+                let rows = zeros.rows(0, ROWS.min(count - start))?;
+                cache.push(&rows, &rows, self.state.open.len())?;
+            }
+        }
+        self.state.inputs += count;
+        Ok(())
+    }
+
     /// Number of inner steps taken.
     pub fn steps(&self) -> u64 {
         self.state.steps

@@ -29,6 +29,8 @@ pub enum Command {
     Train(Box<crate::train::Train>),
     /// Losses on books, per token, per byte and by position, with learning while reading on and off
     Eval(crate::eval::Eval),
+    /// Train TTT-E2E and its baselines on the same tokens and draw their losses and latencies side by side
+    Compare(Box<crate::compare::Compare>),
     /// Read a prompt, learning from it, and write on
     Generate(crate::generate::Generate),
     /// Read texts and keep what was learned
@@ -38,6 +40,8 @@ pub enum Command {
     /// What memories hold, how they differ, and one out of several
     #[command(subcommand)]
     Memory(crate::memory::MemoryCommand),
+    /// Hide something in a long text and ask for it
+    Needle(crate::needle::Needle),
     /// Time training steps, here and in other frameworks
     #[command(subcommand)]
     Bench(crate::bench::Bench),

@@ -17,6 +17,7 @@
 //! ```text
 //! ttt train                              train the default small model on the shipped novels
 //! ttt eval --model runs/ttt-e2e-1/model  loss on held-out novels by position, learning on and off
+//! ttt compare                            TTT-E2E and its baselines trained alike, side by side
 //! ttt generate --model ... "Once upon"   read a prompt, learning from it, then write
 //! ttt read --model ... BOOK --memory M    read texts and keep what was learned
 //! ttt chat --model ... --memory M        talk with a model that learns from it
@@ -28,17 +29,21 @@ mod args;
 mod bench;
 mod cache;
 mod chat;
+mod compare;
 mod eval;
 mod generate;
 mod grad;
 mod interrupt;
 mod learning;
 mod memory;
+mod needle;
 mod options;
 mod outcome;
 mod output;
 mod read;
 mod report;
+mod runs;
+mod samplers;
 mod settings;
 mod tokenizer;
 mod train;
@@ -56,6 +61,7 @@ fn main() -> std::process::ExitCode {
     let args = Args::parse();
     let result = match &args.command {
         Command::Bench(bench) => bench.run(),
+        Command::Compare(compare) => compare.run(),
         Command::Eval(eval) => eval.run(),
         Command::Chat(chat) => chat.run(),
         Command::Generate(generate) => generate.run(),
@@ -65,6 +71,7 @@ fn main() -> std::process::ExitCode {
             Ok(Ended::Interrupted) => return std::process::ExitCode::from(INTERRUPTED),
             other => other.map(|_| ()),
         },
+        Command::Needle(needle) => needle.run(),
         Command::Tokenizer(tokenizer) => tokenizer.run(),
         Command::Train(train) => match train.run() {
             Ok(Outcome::Interrupted) => return std::process::ExitCode::from(INTERRUPTED),

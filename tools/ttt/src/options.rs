@@ -11,7 +11,7 @@ use toml::Table;
 use crate::settings::Architecture;
 
 /// Options of `model`.
-#[derive(clap::Args, Serialize)]
+#[derive(clap::Args, Default, Serialize)]
 #[command(next_help_heading = "Model")]
 pub struct ModelOptions {
     /// Method: TTT-E2E or a baseline with as many parameters
@@ -56,7 +56,7 @@ pub struct ModelOptions {
 }
 
 /// Options of `training`.
-#[derive(clap::Args, Serialize)]
+#[derive(clap::Args, Default, Serialize)]
 #[command(next_help_heading = "Training")]
 pub struct TrainingOptions {
     /// Optimiser steps
@@ -116,7 +116,7 @@ pub struct TrainingOptions {
 }
 
 /// Options of `data`.
-#[derive(clap::Args, Serialize)]
+#[derive(clap::Args, Default, Serialize)]
 #[command(next_help_heading = "Data")]
 pub struct DataOptions {
     /// Folders or files (.txt, .txt.gz) to train on

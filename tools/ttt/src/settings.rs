@@ -67,6 +67,14 @@ pub enum Architecture {
     Hybrid,
 }
 
+impl Architecture {
+    /// As on the command line.
+    pub fn name(self) -> String {
+        let value = self.to_possible_value();
+        value.expect("no variant is hidden").get_name().to_string()
+    }
+}
+
 /// What is read.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -83,9 +91,9 @@ pub struct Data {
 }
 
 impl Settings {
-    /// The preset, then what `config` (TOML) says, then `options` (the same tables, with only the fields given).
-    pub fn resolve(preset: Preset, config: Option<&Path>, options: Table) -> Result<Self> {
-        let mut table = Table::try_from(preset.settings()).expect("settings are plain data");
+    /// `base`, then what `config` (TOML) says, then `options` (the same tables, with only the fields given).
+    pub fn resolve(base: Settings, config: Option<&Path>, options: Table) -> Result<Self> {
+        let mut table = Table::try_from(base).expect("settings are plain data");
         if let Some(path) = config {
             let text = std::fs::read_to_string(path).map_err(|e| file_error(path, e))?;
             let given: Table = text.parse().map_err(|e| toml_error(path, &text, &e))?;

@@ -7,14 +7,16 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use indicatif::{ProgressBar, ProgressStyle};
-use model::data::{Corpus, Sampler, Tokenizer};
-use model::train::{Schedule, StepMetrics, Trainer};
+use model::data::Corpus;
+use model::train::{StepMetrics, Trainer};
 use model::{Config, Error, Model, Result, files};
 use ops::DType;
 use serde::{Deserialize, Serialize};
 
 use crate::args::Machine;
 use crate::options::{DataOptions, ModelOptions, TrainingOptions};
+use crate::runs::{free_folder, load_tokenizer, save_model};
+use crate::samplers::{Samplers, steps};
 use crate::settings::{Architecture, Preset, Settings};
 
 /// `ttt train`.
@@ -139,7 +141,7 @@ impl Train {
             }
             return Ok((Settings::load(&folder.join(SETTINGS))?, folder.clone()));
         }
-        let settings = Settings::resolve(self.preset, self.config.as_deref(), options)?;
+        let settings = Settings::resolve(self.preset.settings(), self.config.as_deref(), options)?;
         let folder = match &self.run {
             Some(folder) if folder.join(STATE).exists() || folder.join(SETTINGS).exists() => {
                 let message =
@@ -147,7 +149,7 @@ impl Train {
                 return Err(Error::setting("run", folder.display(), message));
             }
             Some(folder) => folder.clone(),
-            None => free_folder(&settings),
+            None => free_folder(&settings.model.architecture.name()),
         };
         Ok((settings, folder))
     }
@@ -260,63 +262,6 @@ fn of_ttt_e2e(settings: &Settings, vocab_size: usize) -> Result<String> {
     Ok(format!(" (ttt-e2e would have {count})"))
 }
 
-/// What is read: before the extension of the context, and in it.
-struct Samplers {
-    main: Sampler,
-    extension: Option<Sampler>,
-}
-
-impl Samplers {
-    fn new(corpus: &Corpus, schedule: &Schedule) -> Result<Self> {
-        let main = Sampler::new(corpus, schedule.sequence_length, schedule.seed)?;
-        let extended = schedule.extension_start() < schedule.steps;
-        let length = schedule.extension_length;
-        let sampler = || {
-            Sampler::new(corpus, length, schedule.seed).map_err(|e| {
-                let message = format!("cannot be used ({e}), or leave it out with --extension 0");
-                Error::setting("extension_length", length, message)
-            })
-        };
-        let extension = extended.then(sampler).transpose()?;
-        let samplers = [
-            Some((&main, schedule.sequence_length)),
-            extension.as_ref().map(|s| (s, length)),
-        ];
-        for (sampler, t) in samplers.into_iter().flatten() {
-            for name in sampler.skipped() {
-                let t = t + 1;
-                eprintln!(
-                    "warning: {name} is shorter than a sequence of {t} tokens and is left out"
-                );
-            }
-        }
-        Ok(Samplers { main, extension })
-    }
-
-    /// The sequences of `step` (from 0).
-    fn sequences(&self, step: u64, schedule: &Schedule) -> Vec<&[u32]> {
-        let (sampler, start) = match &self.extension {
-            Some(sampler) if step >= schedule.extension_start() => {
-                (sampler, schedule.extension_start())
-            }
-            _ => (&self.main, 0),
-        };
-        let windows = sampler.windows(step - start, schedule.sequences_per_step());
-        windows.into_iter().map(|w| sampler.tokens(w)).collect()
-    }
-}
-
-/// How many steps of how many tokens.
-fn steps(schedule: &Schedule) -> String {
-    let (batch, start) = (schedule.sequences_per_step(), schedule.extension_start());
-    let part = |steps: u64, t: usize| format!("{steps} steps of {batch} x {t} tokens");
-    let extension = match schedule.steps - start {
-        0 => String::new(),
-        steps => format!(", then {}", part(steps, schedule.extension_length)),
-    };
-    format!("{}{extension}", part(start, schedule.sequence_length))
-}
-
 /// Removes temporary files of a run that was killed while it saved. What cannot be removed does no harm.
 fn remove_leftovers(folder: &Path) {
     for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
@@ -326,39 +271,6 @@ fn remove_leftovers(folder: &Path) {
             let _ = std::fs::remove_file(entry.path());
         }
     }
-}
-
-/// The tokenizer a setting names.
-fn load_tokenizer(path: &Path) -> Result<Tokenizer> {
-    match path == Path::new("bytes") {
-        true => Ok(Tokenizer::bytes()),
-        false => Ok(Tokenizer::load(path)?),
-    }
-}
-
-/// The first of runs/ARCHITECTURE-1, -2, ... that is not there.
-fn free_folder(settings: &Settings) -> PathBuf {
-    use clap::ValueEnum;
-    let name = settings.model.architecture.to_possible_value();
-    let name = name.map_or(String::new(), |v| v.get_name().to_string());
-    let free = (1..).map(|i| PathBuf::from(format!("runs/{name}-{i}")));
-    free.into_iter()
-        .find(|folder| !folder.exists())
-        .unwrap_or_default()
-}
-
-/// Writes the model folder of a run.
-fn save_model(
-    model: &Model,
-    settings: &Settings,
-    tokenizer: &Tokenizer,
-    folder: &Path,
-) -> Result<()> {
-    let folder = folder.join("model");
-    model.save(&folder)?;
-    tokenizer.save(&folder.join("tokenizer.json"))?;
-    let json = serde_json::to_string_pretty(&settings.training).expect("settings are plain data");
-    files::write(&folder.join("training.json"), &[json.as_bytes(), b"\n"])
 }
 
 /// The lines up to and including `step` of an interrupted run's metrics; a last line cut short is left out.

@@ -4,6 +4,7 @@ mod child;
 mod comparison;
 mod machine;
 mod peers;
+pub mod read;
 mod step;
 
 use std::path::PathBuf;
@@ -18,6 +19,8 @@ use ops::DType;
 pub enum Bench {
     /// Time a whole training step (forward, inner loop, meta-gradient) and the same weights trained statically
     Step(step::Step),
+    /// Time reading and writing after contexts of up to two million tokens, for TTT-E2E and the baselines
+    Read(Box<read::Read>),
     /// Time both steps here, in PyTorch and in JAX, one after the other
     Peers(peers::Peers),
 }
@@ -28,6 +31,7 @@ impl Bench {
         match self {
             Bench::Step(step) => step.run(),
             Bench::Peers(peers) => peers.run(),
+            Bench::Read(read) => read.run(),
         }
     }
 }

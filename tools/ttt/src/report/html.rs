@@ -2,25 +2,20 @@
 
 use std::fmt::Write;
 
+use super::page::{NARROW, WIDE, page};
 use super::series::{self, Point};
-use super::svg::{Chart, Hover, Mark, Panel, Scale, whole_ticks};
+use super::svg::{Chart, Hover, Mark, Panel, Scale, labelled, whole_ticks};
 use super::text::{
     count, duration, escape, fixed, plural, scientific, signed, superscript, thousands,
 };
 use super::{Curve, HeldOut, Report, Row, TrainingPoint};
 
-/// Width of a chart that fills the page.
-const WIDE: f64 = 824.0;
-/// Width of a chart that fills a phone or half the page.
-const NARROW: f64 = 380.0;
-
 const KEY: &str = r#"<p class="key"><span><svg viewBox="0 0 32 12" aria-hidden="true"><line class="line on" x1="0" x2="32" y1="6" y2="6"/><circle class="dot on" cx="16" cy="6" r="3"/></svg>test-time training on</span> <span><svg viewBox="0 0 32 12" aria-hidden="true"><line class="line off" x1="0" x2="32" y1="6" y2="6"/><circle class="dot off" cx="16" cy="6" r="3"/></svg>off</span></p>
 "#;
 
 /// The whole page.
-pub fn page(report: &Report) -> String {
+pub fn training_page(report: &Report) -> String {
     let title = escape(&report.title);
-    let style = include_str!("style.css");
     let training = Training::new(&report.training);
     let parts = [
         format!("<h1>{title}</h1>\n"),
@@ -30,24 +25,7 @@ pub fn page(report: &Report) -> String {
         samples(report),
         settings(report),
     ];
-    format!(
-        r#"<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8"/>
-<meta name="viewport" content="width=device-width, initial-scale=1"/>
-<title>{title}</title>
-<style>
-{style}</style>
-</head>
-<body>
-<main>
-{}</main>
-</body>
-</html>
-"#,
-        parts.concat()
-    )
+    page(&title, &parts.concat())
 }
 
 fn summary(report: &Report, training: &Training) -> String {
@@ -324,8 +302,9 @@ impl<'a> Training<'a> {
             class,
             width,
             x: (first as f64, last as f64),
-            x_ticks: whole_ticks(first, last, (width / 100.0) as usize),
+            x_ticks: labelled(whole_ticks(first, last, (width / 100.0) as usize)),
             x_label: "training step",
+            key: vec![],
             panels: vec![loss, self.learning_rate(bins)],
             hovers: self.hovers(hovers),
         }
@@ -527,8 +506,9 @@ fn book_chart(book: &HeldOut, rows: &[Row], y: Scale, gain: Scale) -> Chart {
         class: "small",
         width: NARROW,
         x: (first as f64, last as f64),
-        x_ticks,
+        x_ticks: labelled(x_ticks),
         x_label: "position in the sequence, tokens",
+        key: vec![],
         panels,
         hovers: rows.iter().map(hover).collect(),
     }

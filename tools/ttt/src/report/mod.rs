@@ -1,11 +1,14 @@
-//! The report of a training run: one HTML file that stands alone.
+//! Reports: HTML files that stand alone, and the pictures in them. Here is that of a training run.
 
 mod html;
+pub mod lines;
+pub mod page;
+mod png;
 mod series;
 mod svg;
 #[cfg(test)]
 mod tests;
-mod text;
+pub mod text;
 
 /// What a report shows.
 pub struct Report {
@@ -82,7 +85,7 @@ pub struct Sample {
 impl Report {
     /// The page, without scripts and without references to anything outside it.
     pub fn html(&self) -> String {
-        html::page(self)
+        html::training_page(self)
     }
 }
 

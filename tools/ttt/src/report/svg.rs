@@ -3,7 +3,7 @@
 use std::fmt::Write;
 
 use super::series::Point;
-use super::text::{escape, fixed, scientific, thousands};
+use super::text::{escape, fixed, scientific, short, thousands};
 
 const LEFT: f64 = 46.0;
 const RIGHT: f64 = 16.0;
@@ -26,10 +26,12 @@ pub struct Chart {
     pub width: f64,
     /// First and last value of the x axis.
     pub x: (f64, f64),
-    /// Whole numbers to mark on the x axis.
-    pub x_ticks: Vec<u64>,
+    /// Marks of the x axis: where, and what they are called.
+    pub x_ticks: Vec<(f64, String)>,
     /// Label of the x axis.
     pub x_label: &'static str,
+    /// Classes and names of lines, listed above the first panel.
+    pub key: Vec<(&'static str, String)>,
     /// From top to bottom.
     pub panels: Vec<Panel>,
     /// Texts that appear under the pointer.
@@ -56,6 +58,8 @@ pub enum Mark {
     Dots(&'static str, Vec<Point>),
     /// Bars from zero: left, right, value.
     Bars(&'static str, Vec<(f64, f64, f64)>),
+    /// Upright lines from a low to a high value: place, low, high.
+    Spans(&'static str, Vec<(f64, f64, f64)>),
 }
 
 /// A column of a chart with its text.
@@ -74,6 +78,8 @@ pub struct Scale {
     low: f64,
     step: f64,
     steps: usize,
+    /// All of the above are logarithms to base ten.
+    logarithmic: bool,
 }
 
 impl Scale {
@@ -94,6 +100,43 @@ impl Scale {
             low: first * step,
             step,
             steps: (last - first) as usize,
+            logarithmic: false,
+        }
+    }
+
+    /// The axis in powers of ten that takes in all positive values.
+    pub fn powers(values: impl IntoIterator<Item = f64>) -> Self {
+        let values = values.into_iter().filter(|v| *v > 0.0 && v.is_finite());
+        let bounds = values.map(f64::log10).fold(None, |b, v| {
+            let (low, high) = b.unwrap_or((v, v));
+            Some((v.min(low), v.max(high)))
+        });
+        let (low, high) = bounds.unwrap_or((0.0, 1.0));
+        let first = (low + 1e-6).floor();
+        let last = (high - 1e-6).ceil().max(first + 1.0);
+        Self {
+            low: first,
+            step: 1.0,
+            steps: (last - first) as usize,
+            logarithmic: true,
+        }
+    }
+
+    /// Where a value lies between the ends of the axis, 0 to 1.
+    fn share(&self, value: f64) -> f64 {
+        let value = if self.logarithmic {
+            value.log10()
+        } else {
+            value
+        };
+        (value.clamp(self.low, self.high()) - self.low) / (self.high() - self.low)
+    }
+
+    fn label(&self, tick: f64) -> String {
+        match tick.abs() {
+            _ if self.logarithmic => short(10f64.powf(tick)),
+            0.0..1e5 => fixed(tick, self.decimals()),
+            _ => scientific(tick),
         }
     }
 
@@ -131,18 +174,34 @@ pub fn whole_ticks(from: u64, to: u64, count: usize) -> Vec<u64> {
     ticks
 }
 
+/// Marks with all their digits.
+pub fn labelled(ticks: Vec<u64>) -> Vec<(f64, String)> {
+    let label = |tick: u64| (tick as f64, thousands(tick));
+    ticks.into_iter().map(label).collect()
+}
+
 impl Chart {
     /// The chart as an `<svg>` element.
     pub fn svg(&self) -> String {
         let panels: f64 = self.panels.iter().map(|p| p.height + ABOVE + BETWEEN).sum();
-        let height = panels - BETWEEN + BELOW;
+        let places = self.key_places();
+        let above = places.last().map_or(0.0, |p| p.1 + 10.0);
+        let height = above + panels - BETWEEN + BELOW;
         let (class, label) = (self.class, escape(&self.label));
         let mut out = format!(
             r#"<svg class="chart {class}" viewBox="0 0 {} {}" role="img" aria-label="{label}">"#,
             px(self.width),
             px(height),
         );
-        let mut top = 0.0;
+        for ((class, name), (x, y)) in self.key.iter().zip(places) {
+            let (from, to, middle, at) = (px(x), px(x + 26.0), px(x + 13.0), px(y - 4.0));
+            let _ = write!(
+                out,
+                r#"<line class="line {class}" x1="{from}" x2="{to}" y1="{at}" y2="{at}"/><circle class="dot {class}" cx="{middle}" cy="{at}" r="3"/>"#
+            );
+            text(&mut out, "name", x + 32.0, y, name);
+        }
+        let mut top = above;
         for panel in &self.panels {
             top += ABOVE;
             self.panel(&mut out, panel, top);
@@ -157,6 +216,21 @@ impl Chart {
         out
     }
 
+    /// Where the entries of the key begin, row after row.
+    fn key_places(&self) -> Vec<(f64, f64)> {
+        let (mut x, mut y) = (0.0, 16.0);
+        let mut places = vec![];
+        for (_, name) in &self.key {
+            let width = 32.0 + DIGIT * name.chars().count() as f64;
+            if x > 0.0 && x + width > self.width {
+                (x, y) = (0.0, y + 18.0);
+            }
+            places.push((x, y));
+            x += width + 18.0;
+        }
+        places
+    }
+
     fn x(&self, value: f64) -> f64 {
         let (from, to) = self.x;
         let share = if to > from {
@@ -169,26 +243,20 @@ impl Chart {
 
     fn panel(&self, out: &mut String, panel: &Panel, top: f64) {
         let scale = &panel.y;
-        let (low, high) = (scale.low, scale.high());
-        let y = |value: f64| {
-            let share = (value.clamp(low, high) - low) / (high - low);
-            top + panel.height * (1.0 - share)
-        };
+        let y = |value: f64| top + panel.height * (1.0 - scale.share(value));
         let (left, right) = (px(LEFT), px(self.width - RIGHT));
         text(out, "name", 0.0, top - 13.0, &panel.label);
         for tick in scale.ticks() {
-            let at = px(y(tick));
-            let zero = low < 0.0 && tick.abs() < scale.step / 2.0;
+            let share = (tick - scale.low) / (scale.high() - scale.low);
+            let height = top + panel.height * (1.0 - share);
+            let at = px(height);
+            let zero = !scale.logarithmic && scale.low < 0.0 && tick.abs() < scale.step / 2.0;
             let class = if zero { "axis" } else { "grid" };
             let _ = write!(
                 out,
                 r#"<line class="{class}" x1="{left}" x2="{right}" y1="{at}" y2="{at}"/>"#
             );
-            let label = match tick.abs() {
-                0.0..1e5 => fixed(tick, scale.decimals()),
-                _ => scientific(tick),
-            };
-            text(out, "tick y", LEFT - 6.0, y(tick) + 3.5, &label);
+            text(out, "tick y", LEFT - 6.0, height + 3.5, &scale.label(tick));
         }
         let place = |p: &Point| (self.x(p.0), y(p.1));
         let finite = |p: &&Point| p.0.is_finite() && p.1.is_finite();
@@ -211,6 +279,16 @@ impl Chart {
                         );
                     }
                 }
+                Mark::Spans(class, spans) => {
+                    let whole = |s: &&(f64, f64, f64)| s.1.is_finite() && s.2.is_finite();
+                    for &(at, from, to) in spans.iter().filter(whole) {
+                        let (x, y1, y2) = (px(self.x(at)), px(y(from)), px(y(to)));
+                        let _ = write!(
+                            out,
+                            r#"<line class="span {class}" x1="{x}" x2="{x}" y1="{y1}" y2="{y2}"/>"#
+                        );
+                    }
+                }
                 Mark::Bars(class, bars) => {
                     for &(from, to, value) in bars.iter().filter(|bar| bar.2.is_finite()) {
                         let (x0, x1) = (self.x(from) + 1.5, self.x(to) - 1.5);
@@ -228,10 +306,9 @@ impl Chart {
     }
 
     fn x_axis(&self, out: &mut String, bottom: f64) {
-        for &tick in &self.x_ticks {
-            let label = thousands(tick);
+        for (tick, label) in &self.x_ticks {
             let half = DIGIT * label.len() as f64 / 2.0;
-            let x = self.x(tick as f64);
+            let x = self.x(*tick);
             let (at, from, to) = (px(x), px(bottom), px(bottom + 4.0));
             let _ = write!(
                 out,
@@ -243,7 +320,7 @@ impl Chart {
                 "tick x",
                 x.min(self.width - half),
                 bottom + 16.0,
-                &label,
+                label,
             );
         }
         text(

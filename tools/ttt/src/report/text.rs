@@ -64,6 +64,35 @@ pub fn count(value: u64) -> String {
     }
 }
 
+/// A number of tokens in powers of two where it is one: `512`, `8K`, `2M`.
+pub fn tokens(value: usize) -> String {
+    match value {
+        _ if value >= 1 << 20 && value.is_multiple_of(1 << 20) => format!("{}M", value >> 20),
+        _ if value >= 1 << 10 && value.is_multiple_of(1 << 10) => format!("{}K", value >> 10),
+        _ => thousands(value as u64),
+    }
+}
+
+/// An amount of bytes: `31.2 MB`.
+pub fn bytes(value: u64) -> String {
+    model::memory::Bytes(value).to_string()
+}
+
+/// A number with three digits that count: `0.0123`, `1.23`, `123`.
+pub fn short(value: f64) -> String {
+    match value.abs() {
+        1e-3..1e5 => {
+            let digits = (2.0 - (value.abs().log10() + 1e-9).floor()).max(0.0);
+            let text = fixed(value, digits as usize);
+            match text.contains('.') {
+                true => text.trim_end_matches('0').trim_end_matches('.').to_string(),
+                false => text,
+            }
+        }
+        _ => scientific(value),
+    }
+}
+
 /// A number in powers of ten: `3.0×10⁻⁴`.
 pub fn scientific(value: f64) -> String {
     if !value.is_finite() {
