@@ -89,8 +89,8 @@ fn default_settings() -> Settings {
     let default = Preset::Default.settings();
     Settings {
         training: Schedule {
-            steps: 800,
-            extension: 0.1,
+            steps: 600,
+            extension: 0.05,
             extension_length: 4096,
             ..default.training
         },

@@ -30,12 +30,12 @@ impl Comparison {
     pub fn html(&self, settings: &str) -> String {
         let names: Vec<String> = self.models.iter().map(|m| m.name.clone()).collect();
         let key = key(&names);
-        let mut body = format!("<h1>{TITLE}</h1>\n<p class=\"lead\">");
+        let mut body = format!("<h1>{TITLE}</h1>\n");
         for finding in self.findings() {
-            let _ = write!(body, "{} ", escape(&finding));
+            let _ = writeln!(body, "<p class=\"lead\">{}</p>", escape(&finding));
         }
         let seeds = self.models.iter().map(|m| m.runs.len()).max().unwrap_or(0);
-        let _ = write!(body, "</p>\n<p class=\"note\">{}", self.about(seeds));
+        let _ = write!(body, "<p class=\"note\">{}", self.about(seeds));
         body.push_str("<span class=\"pointer\"> Point at a plot to read values.</span></p>\n");
         let [loss, latency] = self.panels();
         let figure = |plot: &Plot| format!("{key}<figure>\n{}</figure>\n", plot.svg());

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use super::page::{HEAD_END, NARROW, TABLE, TABLE_END, WIDE};
 use super::png::png;
 use super::svg::{Chart, Hover, Mark, Panel, Scale};
-use super::text::{escape, short, tokens};
+use super::text::{escape, fixed, short, tokens};
 
 /// Classes of lines and filled dots, by number of the model, and those of dots that are not filled.
 const CLASSES: [&str; 8] = ["s0", "s1", "s2", "s3", "s4", "s5", "s6", "s7"];
@@ -27,7 +27,7 @@ pub struct Plot {
 pub struct Lines {
     /// Label of the y axis.
     pub label: String,
-    /// The y axis goes in powers of ten.
+    /// The y axis goes in powers of ten, and values are said with three digits; otherwise with four decimals.
     pub powers: bool,
     /// What is drawn.
     pub series: Vec<Series>,
@@ -116,7 +116,7 @@ impl Plot {
             for series in &panel.series {
                 let values = series.values.iter().filter(|v| v.x == lengths[i]);
                 for v in values {
-                    let _ = write!(text, "\n  {}: {}", series.name, v.text());
+                    let _ = write!(text, "\n  {}: {}", series.name, v.text(panel.powers));
                 }
             }
         }
@@ -140,10 +140,11 @@ impl Value {
     }
 
     /// As it is said.
-    pub fn text(&self) -> String {
-        let mut text = short(self.y);
+    fn text(&self, powers: bool) -> String {
+        let number = |x: f64| if powers { short(x) } else { fixed(x, 4) };
+        let mut text = number(self.y);
         if self.error > 0.0 {
-            let _ = write!(text, " ± {}", short(self.error));
+            let _ = write!(text, " ± {}", number(self.error));
         }
         if !self.measured {
             text.push_str(" (extrapolated)");
@@ -213,7 +214,7 @@ pub fn table(lines: &Lines, x_label: &str) -> String {
         let _ = write!(out, "<tr><td>{}</td>", tokens(x));
         for series in &lines.series {
             let value = series.values.iter().find(|v| v.x == x);
-            let text = value.map_or("–".to_string(), Value::text);
+            let text = value.map_or("–".to_string(), |v| v.text(lines.powers));
             let _ = write!(out, "<td>{text}</td>");
         }
         out.push_str("</tr>\n");
