@@ -34,7 +34,7 @@ pub(super) fn orders(
     let run = || -> Result<[Vec<Vec<f64>>; 3]> {
         let (x, dy) = (leaves(x), leaves(&[*dy]).remove(0));
         let y = f(&x)?;
-        let dx = vjp(&[y.clone()], &[Some(dy.clone())], &x)?;
+        let dx = vjp(std::slice::from_ref(&y), &[Some(dy.clone())], &x)?;
         let pairs = dx.iter().zip(a).filter(|(_, (_, a))| !a.is_empty());
         let (below, ct): (Vec<Var>, Vec<Option<Var>>) = pairs
             .filter_map(|(dx, a)| Some((dx.clone()?, leaves(&[*a]).pop())))
