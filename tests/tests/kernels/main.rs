@@ -4,6 +4,8 @@ mod adamw;
 mod budgets;
 mod cross_entropy;
 mod elementwise;
+mod embedding;
+mod gradient_norm;
 mod linear_cross_entropy;
 mod rms_norm;
 mod rope;
