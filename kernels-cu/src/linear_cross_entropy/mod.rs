@@ -18,12 +18,14 @@ const FILES: &[(&str, &str)] = &[
 
 const THREADS: u32 = 256;
 
-/// Most columns of a tile.
-const COLUMNS: usize = 4096;
-/// Fewest.
-const NARROW: usize = 256;
-/// Logits of a tile, about: 16 MiB, which the second-level cache of an A100 holds.
-const TILE: usize = 1 << 22;
+/// Rows and columns of a block of the products that make logits.
+const BLOCK: [usize; 2] = [128, 256];
+/// Multiprocessors of an A100. A constant, so that results are the same bits on every device.
+const MULTIPROCESSORS: usize = 108;
+/// Most columns of a tile: 27 blocks, which with 4 or 8 blocks of rows fill the multiprocessors once or twice.
+const COLUMNS: usize = 27 * BLOCK[1];
+/// Logits of a tile, at most: 32 MiB.
+const TILE: usize = 1 << 23;
 
 /// What the arrays look like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,10 +61,15 @@ pub struct Caches<'v> {
 }
 
 impl Shape {
-    /// Columns of a tile, but for the last.
+    /// Columns of a tile, but for the last: the most whose blocks of logits fill the multiprocessors a whole number of times, but for
+    /// what rows leave over.
     fn columns(&self) -> usize {
-        let columns = (TILE / self.t.max(1)).clamp(NARROW, COLUMNS);
-        (columns / NARROW * NARROW).min(self.v.max(1))
+        let [rows, t] = [self.t.div_ceil(BLOCK[0]), self.t].map(|n| n.max(1));
+        let most = COLUMNS.min(TILE / t) / BLOCK[1];
+        let whole = (1..).map(|times| times * MULTIPROCESSORS / rows);
+        let whole = whole.take_while(|blocks| *blocks <= most).last();
+        let blocks = whole.unwrap_or(most).max(1);
+        (blocks * BLOCK[1]).min(self.v.max(1))
     }
 
     /// Columns of each tile: where they start, and their number.

@@ -24,8 +24,9 @@ __device__ __forceinline__ float block_max(float x, float* room) {
     return x;
 }
 
-// Columns of this thread: its number, in steps of the block.
-#define EACH_COLUMN(i, j) for (u32 i = 0, j = threadIdx.x; i < HELD; ++i, j += THREADS)
+// Columns of this thread: its number, in steps of the block. Where they are held in registers, the i-th of them.
+#define EACH_COLUMN(j) for (u32 j = threadIdx.x; j < c; j += THREADS)
+#define EACH_HELD(i, j) for (u32 i = 0, j = threadIdx.x; i < HELD; ++i, j += THREADS)
 
 // The place of the row's target in the tile; c or more if it is in another.
 __device__ __forceinline__ u32 target(const u32* ids, u32 first) { return ids[blockIdx.x] - first; }
@@ -36,7 +37,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) forward(const float* z, co
     u64 row = blockIdx.x;
     float x[HELD], most = -infinity();
 #pragma unroll
-    EACH_COLUMN(i, j) {
+    EACH_HELD(i, j) {
         x[i] = j < c ? z[row * c + j] : -infinity();
         most = fmaxf(most, x[i]);
     }
@@ -45,14 +46,13 @@ extern "C" __global__ void __launch_bounds__(THREADS) forward(const float* z, co
     float shrink = expf(before - most), sum = 0;
     u32 hit = target(ids, first);
 #pragma unroll
-    EACH_COLUMN(i, j) {
+    EACH_HELD(i, j) {
         // p may lie where z does
         if (j == hit && j < c) nll[row] = -x[i];
         x[i] = expf(x[i] - most);
         sum += x[i];
         if (j < c) p[row * c + j] = from_float<ELEMENT>(x[i]);
     }
-    // the sum by p as the next product reads it
     sum = block_sum<WARPS>(sum, room[1]);
     if (threadIdx.x == 0) {
         s[row] = first == 0 ? sum : s[row] * shrink + sum;
@@ -96,16 +96,14 @@ extern "C" __global__ void __launch_bounds__(THREADS) backward(const float* z, c
     u64 row = blockIdx.x;
     float log = lse[row], n = dn ? dn[row] : 0, a = alpha ? alpha[row] : 0;
     u32 hit = target(ids, first);
-#pragma unroll
-    EACH_COLUMN(i, j) {
-        if (j < c) {
-            u64 at = row * c + j;
-            float p = expf(z[at] - log);
-            float x = p * ((Z ? Z[at] : 0) + (n - a));
-            if (j == hit) x -= n;
-            dz[at] = from_float<ELEMENT>(x);
-            if (q) q[at] = from_float<ELEMENT>(j == hit ? p - 1 : p);
-        }
+#pragma unroll 4
+    EACH_COLUMN(j) {
+        u64 at = row * c + j;
+        float p = expf(z[at] - log);
+        float x = p * ((Z ? Z[at] : 0) + (n - a));
+        if (j == hit) x -= n;
+        dz[at] = from_float<ELEMENT>(x);
+        if (q) q[at] = from_float<ELEMENT>(j == hit ? p - 1 : p);
     }
 }
 
@@ -115,10 +113,8 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     u64 row = blockIdx.x;
     float log = lse[row], sum = 0;
     u32 hit = target(ids, first);
-#pragma unroll
-    EACH_COLUMN(i, j) {
-        if (j < c) sum += expf(z[row * c + j] - log) * Z[row * c + j];
-    }
+#pragma unroll 4
+    EACH_COLUMN(j) sum += expf(z[row * c + j] - log) * Z[row * c + j];
     sum = block_sum<WARPS>(sum, room);
     if (threadIdx.x == 0) {
         if (first != 0) sum += alpha[row];
@@ -133,14 +129,12 @@ extern "C" __global__ void __launch_bounds__(THREADS) double_backward(const floa
     u64 row = blockIdx.x;
     float log = lse[row], n = dn[row], a = alpha[row];
     u32 hit = target(ids, first);
-#pragma unroll
-    EACH_COLUMN(i, j) {
-        if (j < c) {
-            u64 at = row * c + j;
-            float p = n * expf(z[at] - log);
-            dz2[at] = from_float<ELEMENT>(p * (Z[at] - a));
-            dnq[at] = from_float<ELEMENT>(j == hit ? p - n : p);
-        }
+#pragma unroll 4
+    EACH_COLUMN(j) {
+        u64 at = row * c + j;
+        float p = n * expf(z[at] - log);
+        dz2[at] = from_float<ELEMENT>(p * (Z[at] - a));
+        dnq[at] = from_float<ELEMENT>(j == hit ? p - n : p);
     }
     // once: with the first tile
     if (first == 0 && threadIdx.x == 0) ddn[row] += a;

@@ -112,7 +112,8 @@ impl Numbers {
         };
         let o =
             f(&x[0], [&x[1], &x[2]], [&x[3], &x[4]], self.case.window).expect("shapes that fit");
-        let first = vjp(&[o.clone()], &[Some(x[5].clone())], &x[..5]).expect("an op with a rule");
+        let first = vjp(std::slice::from_ref(&o), &[Some(x[5].clone())], &x[..5])
+            .expect("an op with a rule");
         let ct: Vec<Option<Var>> = ct
             .into_iter()
             .zip(present)

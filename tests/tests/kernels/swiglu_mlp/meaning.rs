@@ -36,7 +36,8 @@ fn formulas_are_those_of_ops() {
     let dy = leaf(6);
     let dd = [10, 11, 12, 13].map(|i| Some(leaf(i)));
     let y = swiglu_mlp(&weights[0], &weights[1], &weights[2], &weights[3]).expect("y");
-    let gradients = vjp(&[y.clone()], &[Some(dy.clone())], &weights).expect("gradients");
+    let gradients =
+        vjp(std::slice::from_ref(&y), &[Some(dy.clone())], &weights).expect("gradients");
     let gradients: Vec<Var> = gradients.into_iter().flatten().collect();
     let mut wrt = weights.to_vec();
     wrt.push(dy);
