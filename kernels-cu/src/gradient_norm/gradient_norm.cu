@@ -20,8 +20,18 @@ __device__ __forceinline__ u64 warp_least(u64 x) {
 
 // Calls f(place, four, count) for each four elements of this thread: from its number in the grid on, in steps of the grid.
 template <typename F> __device__ __forceinline__ void each_four(const ELEMENT* x, u64 n, bool whole, F f) {
-#pragma unroll 4
-    for (u64 at = (u64(blockIdx.x) * THREADS + threadIdx.x) * 4; at < n; at += u64(gridDim.x) * THREADS * 4) {
+    u64 at = (u64(blockIdx.x) * THREADS + threadIdx.x) * 4, step = u64(gridDim.x) * THREADS * 4;
+    // BATCH loads are under way at once
+    constexpr int BATCH = 4;
+    if (whole)
+        for (; at + (BATCH - 1) * step < n; at += BATCH * step) {
+            float fours[BATCH][4];
+#pragma unroll
+            for (int i = 0; i < BATCH; ++i) load_four(fours[i], x + at + i * step, true, 4);
+#pragma unroll
+            for (int i = 0; i < BATCH; ++i) f(at + i * step, fours[i], 4u);
+        }
+    for (; at < n; at += step) {
         float four[4];
         u32 count = u32(min(n - at, 4ull));
         load_four(four, x + at, whole, count);

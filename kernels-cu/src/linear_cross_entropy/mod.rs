@@ -448,7 +448,7 @@ pub(crate) fn list() -> Vec<Entry> {
             variant: format!("{dtype:?}"),
             threads: THREADS,
             shared: 0,
-            registers: 80,
+            registers: 40,
         })
     };
     DType::ALL.into_iter().flat_map(of).collect()

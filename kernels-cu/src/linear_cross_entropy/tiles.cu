@@ -9,11 +9,10 @@
 //   z, Z   the tile [t, c] f32: logits and the products of cotangents; its columns are first .. first + c of the vocabulary
 //   p, q, dz, dz2   tiles [t, c] ELEMENT, factors of the next product; p may lie where z does if ELEMENT is float
 //   r      [t, d] f32       m, s, nll, lse, dn, alpha, ddn   [t] f32       ids [t]
-//   COLUMNS  most columns of a tile: each thread holds HELD of them in registers
+//   COLUMNS  most columns of a tile
 
 constexpr int THREADS = 256;
 constexpr int WARPS = THREADS / 32;
-constexpr int HELD = COLUMNS / THREADS;
 
 __device__ __forceinline__ float block_max(float x, float* room) {
     x = warp_max(x);
@@ -24,9 +23,8 @@ __device__ __forceinline__ float block_max(float x, float* room) {
     return x;
 }
 
-// Columns of this thread: its number, in steps of the block. Where they are held in registers, the i-th of them.
+// Columns of this thread: its number, in steps of the block.
 #define EACH_COLUMN(j) for (u32 j = threadIdx.x; j < c; j += THREADS)
-#define EACH_HELD(i, j) for (u32 i = 0, j = threadIdx.x; i < HELD; ++i, j += THREADS)
 
 // The place of the row's target in the tile; c or more if it is in another.
 __device__ __forceinline__ u32 target(const u32* ids, u32 first) { return ids[blockIdx.x] - first; }
@@ -35,23 +33,25 @@ extern "C" __global__ void __launch_bounds__(THREADS) forward(const float* z, co
                                                               u32 d) {
     __shared__ float room[2][WARPS];
     u64 row = blockIdx.x;
-    float x[HELD], most = -infinity();
-#pragma unroll
-    EACH_HELD(i, j) {
-        x[i] = j < c ? z[row * c + j] : -infinity();
-        most = fmaxf(most, x[i]);
+    // each thread comes back to its own alone
+    __shared__ float held[COLUMNS];
+    float most = -infinity(), sum = 0;
+#pragma unroll 4
+    EACH_COLUMN(j) {
+        held[j] = z[row * c + j];
+        most = fmaxf(most, held[j]);
     }
     float before = first == 0 ? -infinity() : m[row];
     most = fmaxf(block_max(most, room[0]), before);
-    float shrink = expf(before - most), sum = 0;
+    float shrink = expf(before - most);
     u32 hit = target(ids, first);
-#pragma unroll
-    EACH_HELD(i, j) {
+#pragma unroll 4
+    EACH_COLUMN(j) {
+        if (j == hit) nll[row] = -held[j];
+        float x = expf(held[j] - most);
+        sum += x;
         // p may lie where z does
-        if (j == hit && j < c) nll[row] = -x[i];
-        x[i] = expf(x[i] - most);
-        sum += x[i];
-        if (j < c) p[row * c + j] = from_float<ELEMENT>(x[i]);
+        p[row * c + j] = from_float<ELEMENT>(x);
     }
     sum = block_sum<WARPS>(sum, room[1]);
     if (threadIdx.x == 0) {

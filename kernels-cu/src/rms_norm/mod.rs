@@ -16,6 +16,9 @@ const LONGEST: usize = 16384;
 /// Blocks of a launch, at most: eight for each multiprocessor of an A100. Each takes many rows, so w is read seldom.
 const BLOCKS: usize = 864;
 
+/// Threads of the blocks that add what others left: many, because each waits for memory most of the time.
+const SUM_THREADS: u32 = 1024;
+
 /// What the arrays look like.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Shape {
@@ -139,15 +142,13 @@ impl Shape {
 
     /// dw from what the blocks left.
     fn sum(&self, partial: &View, dw: &View) -> Launch {
-        let Cut {
-            threads, vector, ..
-        } = self.cut();
+        let vectors = self.d / self.cut().vector;
         let blocks = self.blocks() as u64;
         Launch {
             program: self.program(),
             entry: "sum_blocks",
-            grid: [((self.d / vector) as u32).div_ceil(threads), 1, 1],
-            block: [threads, 1, 1],
+            grid: [vectors.div_ceil(32) as u32, 1, 1],
+            block: [SUM_THREADS, 1, 1],
             shared: 0,
             args: vec![partial.into(), dw.into(), blocks.into()],
             cost: Cost::default(),
@@ -243,8 +244,7 @@ pub(crate) fn list() -> Vec<Entry> {
             weight: DType::F32,
             eps: 0.0,
         };
-        let threads = shape.cut().threads;
-        let entry = move |entry, registers| Entry {
+        let entry = move |entry, threads, registers| Entry {
             program: shape.program(),
             entry,
             variant: format!("d {d} {dtype:?}"),
@@ -252,11 +252,12 @@ pub(crate) fn list() -> Vec<Entry> {
             shared: 0,
             registers,
         };
+        let threads = shape.cut().threads;
         [
-            entry("forward", 64),
-            entry("backward", 128),
-            entry("double_backward", 168),
-            entry("sum_blocks", 64),
+            entry("forward", threads, 64),
+            entry("backward", threads, 128),
+            entry("double_backward", threads, 168),
+            entry("sum_blocks", SUM_THREADS, 64),
         ]
     };
     let all = [

@@ -180,16 +180,26 @@ extern "C" __global__ void __launch_bounds__(THREADS)
     leave(partial, dw2);
 }
 
-// The sum over blocks of what they left: a thread a vector of columns.
-extern "C" __global__ void __launch_bounds__(THREADS) sum_blocks(const float* partial, WEIGHT* dw, u64 blocks) {
-    int i = blockIdx.x * THREADS + threadIdx.x;
-    if (i >= D / VECTOR) return;
+// The sum over blocks of what they left. A lane has a vector of columns; warps share the blocks, and add in their order.
+extern "C" __global__ void __launch_bounds__(1024) sum_blocks(const float* partial, WEIGHT* dw, u64 blocks) {
+    constexpr int WARPS = 32, VECTORS = D / VECTOR;
+    __shared__ float room[WARPS][VECTOR][32];
+    int lane = threadIdx.x % 32, warp = threadIdx.x / 32, i = blockIdx.x * 32 + lane;
     float total[VECTOR] = {};
-    for (u64 block = 0; block < blocks; ++block)
+    if (i < VECTORS)
+#pragma unroll 4
+        for (u64 block = warp; block < blocks; block += WARPS)
 #pragma unroll
-        for (int j = 0; j < VECTOR; ++j) total[j] += partial[block * D + j * (D / VECTOR) + i];
+            for (int j = 0; j < VECTOR; ++j) total[j] += partial[block * D + j * VECTORS + i];
+#pragma unroll
+    for (int j = 0; j < VECTOR; ++j) room[warp][j][lane] = total[j];
+    __syncthreads();
+    if (warp != 0 || i >= VECTORS) return;
     Vector<WEIGHT> v;
 #pragma unroll
-    for (int j = 0; j < VECTOR; ++j) v.x[j] = from_float<WEIGHT>(total[j]);
+    for (int j = 0; j < VECTOR; ++j) {
+        for (int other = 1; other < WARPS; ++other) total[j] += room[other][j][lane];
+        v.x[j] = from_float<WEIGHT>(total[j]);
+    }
     store_whole(dw + i * VECTOR, v);
 }
