@@ -189,22 +189,15 @@ fn what_is_no_memory_of_this_model_is_refused() -> Result<()> {
     let [.., target, last] = ids(0, 23)[..] else {
         unreachable!("there are 23");
     };
-    let targets = format!("\"targets\":\"{target} {last}\"");
-    let one = format!(
-        "\"targets\":\"{target}{}\"",
-        " ".repeat(targets.len() - 12 - target.to_string().len())
-    );
-    let last = format!("\"last\":\"{last}\"");
-    let word = format!(
-        "\"last\":\"{}\"",
-        "x".repeat(last.len() - "\"last\":\"\"".len())
-    );
+    let targets = format!("targets\\\":[{target},{last}]");
+    let one = format!("targets\\\":[{target}");
+    let one = format!("{one}{}]", " ".repeat(targets.len() - one.len() - 1));
+    let last = format!("last\\\":{last}");
     for (from, to, word) in [
-        ("\"inputs\":\"22\"", "\"inputs\":\"2x\"", "inputs = '2x'"),
-        ("\"inputs\":\"22\"", "\"inputs\":\"07\"", "damaged"),
-        ("\"dtype\":\"f32\"", "\"dtype\":\"f23\"", "dtype = 'f23'"),
+        ("inputs\\\":22", "inputs\\\":2x", "header"),
+        ("inputs\\\":22", "inputs\\\": 7", "damaged"),
+        ("steps\\\":5", "stops\\\":5", "steps"),
         (&last, &last.replace("last", "lost"), "damaged"),
-        (&last, &word, "last = 'x"),
         (&targets, &one, "damaged"),
     ] {
         refused(text(from, to).err().expect("refused"), &[word]);

@@ -1,4 +1,5 @@
-//! What an inner step takes while reading: the same for every mini-batch, and less than on a tape.
+//! What an inner step takes while reading: the same for every mini-batch, and less than on a tape. What a token takes while
+//! writing: the same for every token, and no copy of the window.
 //!
 //! In a process of its own, because the memory measured is that of all threads.
 
@@ -10,6 +11,50 @@ const B: usize = 64;
 
 #[test]
 fn a_step_takes_no_more_than_the_one_before() {
+    reading();
+    writing();
+}
+
+/// Most bytes of tensors in each of many mini-batches, beyond those of the session.
+fn writing() {
+    let (window, width) = (2048, 64);
+    let config: Config = serde_json::from_value(serde_json::json!({
+        "vocab_size": 64, "hidden_size": width, "intermediate_size": 64, "num_hidden_layers": 3,
+        "num_attention_heads": 2, "sliding_window": window,
+        "ttt": {"mini_batch_size": B, "num_fast_layers": 2, "inner_learning_rate": 1.0, "inner_clip_norm": 1.0},
+    }))
+    .expect("a configuration");
+    let model = Model::random(&config, 1, DType::F32).expect("a model");
+    let id = |i: usize| (i * i % 61) as u32;
+    let mut session = Session::new(&model, true).expect("a session");
+    let ids: Vec<u32> = (0..window + 3 * B).map(id).collect();
+    session.read(&ids).expect("losses");
+    let mut write = |count: usize| {
+        let (written, peak) = measure_peak(|| {
+            (0..count).try_for_each(|i| {
+                session.logits()?;
+                session.read(&[id(i)]).map(|_| ())
+            })
+        });
+        written.expect("tokens");
+        (peak, session.state_bytes())
+    };
+    // ends the open mini-batch; from now on each run is one, and ends with its inner step
+    write(1);
+    let first = write(B);
+    for _ in 0..20 {
+        assert_eq!(write(B), first);
+    }
+    // between inner steps, less than the keys of one window
+    let (token, _) = write(B / 2);
+    let keys = window * width * 4;
+    assert!(
+        4 * token < keys,
+        "{token} bytes for a token, {keys} of keys"
+    );
+}
+
+fn reading() {
     let config: Config = serde_json::from_value(serde_json::json!({
         "vocab_size": 512, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 4,
         "num_attention_heads": 2, "sliding_window": 32,

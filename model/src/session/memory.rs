@@ -11,8 +11,8 @@
 //! | `logits` | [1, V] | logits after the last token, if they have been asked for |
 //! | `surprise` | [..] | losses of the last mini-batches, if they decide who learns |
 //!
-//! NAME is that of the matrix in `model.safetensors`. In the session's own dtype everything is kept bit for bit; in bf16 a memory
-//! takes a quarter of that or less, and numbers are rounded. The header says whose memory it is: `base` is
+//! NAME is that of the matrix in `model.safetensors`. In the session's own dtype everything is kept bit for bit; in bf16 numbers are
+//! rounded and a memory takes about a quarter of that. The header says whose memory it is: `base` is
 //! [`Base::fingerprint`].
 
 use std::collections::BTreeMap;
@@ -20,14 +20,16 @@ use std::path::Path;
 use std::sync::Arc;
 
 use ops::{DType, Tensor, values};
+use serde::{Deserialize, Serialize};
 
 use super::{Base, Options, Session};
 use crate::files::{Stored, read_with_header, write_tensors};
 use crate::weights::fast_names;
 use crate::{Error, Result};
 
-/// What the header says of the kind of file.
-const FORMAT: &str = "ttt-memory-1";
+/// The name of the header's one entry, a [`Header`] as JSON: several would be written in any order, and the same memory would not
+/// be the same file.
+const ENTRY: &str = "ttt-memory-1";
 
 /// A session as it is stored.
 #[derive(Debug, Clone)]
@@ -38,12 +40,12 @@ pub struct Memory {
 }
 
 /// What is known of a memory without the model.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Header {
     /// [`Base::fingerprint`] of the model that learned.
     pub base: String,
     /// How numbers are stored.
-    pub dtype: DType,
+    pub dtype: String,
     /// Tokens that have gone in.
     pub inputs: usize,
     /// The last token read, if it has not gone in yet.
@@ -59,49 +61,7 @@ pub struct Header {
 impl Header {
     /// Number of tokens read.
     pub fn position(&self) -> usize {
-        self.inputs + usize::from(self.last.is_some())
-    }
-
-    fn to_map(&self) -> BTreeMap<String, String> {
-        let mut map = BTreeMap::new();
-        let mut put = |name: &str, value: String| map.insert(name.to_string(), value);
-        put("format", FORMAT.to_string());
-        put("base", self.base.clone());
-        put("dtype", self.dtype.to_string());
-        put("inputs", self.inputs.to_string());
-        put("steps", self.steps.to_string());
-        put("oldest", self.oldest.to_string());
-        let targets: Vec<String> = self.targets.iter().map(u32::to_string).collect();
-        put("targets", targets.join(" "));
-        if let Some(last) = self.last {
-            put("last", last.to_string());
-        }
-        map
-    }
-
-    fn of_map(path: &Path, map: &BTreeMap<String, String>) -> Result<Self> {
-        if map.get("format").is_none_or(|format| format != FORMAT) {
-            let message = "is no memory of a session: pass a file that was written with --memory";
-            return Err(Error::file(path, message));
-        }
-        fn parse<T: std::str::FromStr>(path: &Path, name: &str, value: &str) -> Result<T> {
-            value.parse().map_err(|_| {
-                let message = format!("says {name} = '{value}' in its header; the file is damaged");
-                Error::file(path, message)
-            })
-        }
-        let get = |name: &str| map.get(name).map_or("", String::as_str);
-        let last = map.get("last").map(|last| parse(path, "last", last));
-        let targets = get("targets").split_whitespace();
-        Ok(Header {
-            base: get("base").to_string(),
-            dtype: parse(path, "dtype", get("dtype"))?,
-            inputs: parse(path, "inputs", get("inputs"))?,
-            last: last.transpose()?,
-            steps: parse(path, "steps", get("steps"))?,
-            targets: (targets.map(|id| parse(path, "targets", id))).collect::<Result<_>>()?,
-            oldest: parse(path, "oldest", get("oldest"))?,
-        })
+        self.inputs.saturating_add(usize::from(self.last.is_some()))
     }
 }
 
@@ -111,7 +71,14 @@ impl Memory {
     /// Errors: a file that is missing, truncated, or something else.
     pub fn load(path: &Path) -> Result<Memory> {
         let (stored, header) = read_with_header(path)?;
-        let header = Header::of_map(path, &header)?;
+        let Some(header) = header.get(ENTRY) else {
+            let message = "is no memory of a session: pass a file that was written with --memory";
+            return Err(Error::file(path, message));
+        };
+        let header: Header = serde_json::from_str(header).map_err(|e| {
+            let message = format!("has a header that cannot be read ({e}); the file is damaged");
+            Error::file(path, message)
+        })?;
         let mut tensors = BTreeMap::new();
         for (name, stored) in stored {
             let Stored::Float(tensor) = stored else {
@@ -131,7 +98,12 @@ impl Memory {
     /// Writes it, under a temporary name first.
     pub fn save(&self, path: &Path) -> Result<()> {
         let tensors = self.tensors.iter().map(|(name, t)| (name.clone(), t));
-        write_tensors(path, tensors, &self.header.to_map())
+        let header = serde_json::to_string(&self.header).expect("a header is plain data");
+        write_tensors(
+            path,
+            tensors,
+            &BTreeMap::from([(ENTRY.to_string(), header)]),
+        )
     }
 
     /// Bytes of its tensors: what it costs to keep.
@@ -174,7 +146,7 @@ impl Memory {
                     values::sgd_update(&mut sum, &part.cast(DType::F64), -weight)?;
                 }
             }
-            let sum = sum.cast(first.header.dtype);
+            let sum = sum.cast(first.tensors[&name].dtype());
             merged.tensors.insert(name, sum);
         }
         Ok(merged)
@@ -235,7 +207,7 @@ impl Session {
         }
         let header = Header {
             base: base.fingerprint().to_string(),
-            dtype,
+            dtype: dtype.to_string(),
             inputs: state.inputs,
             last: state.last,
             steps: state.steps,

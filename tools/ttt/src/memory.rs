@@ -70,7 +70,7 @@ impl Info {
         }
         let report = InfoReport {
             base: header.base.clone(),
-            dtype: header.dtype.to_string(),
+            dtype: header.dtype.clone(),
             position: header.position(),
             inner_steps: header.steps,
             bytes: memory.bytes(),

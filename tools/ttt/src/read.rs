@@ -147,9 +147,9 @@ impl Read {
     ) -> Result<Report> {
         let base = Base::new(model);
         let mut session = resume_or_start(&base, options, Some(&self.memory))?;
+        let interrupt = Interrupt::listen("finishing this piece, then saving");
         // a memory that cannot be written is found out before any time is spent
         self.storage.save(&session, &self.memory)?;
-        let interrupt = Interrupt::listen("finishing this piece, then saving");
         let books = corpora.iter().flat_map(Corpus::books);
         let tokens: usize = books.clone().map(|b| b.tokens().len()).sum();
         let bar = crate::output::token_bar((tokens - self.skip) as u64);

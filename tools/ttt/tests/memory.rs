@@ -32,7 +32,7 @@ impl Place {
         let text = |lines: std::ops::Range<usize>| lines.map(line).collect::<String>();
         place.write("a.txt", text(0..40));
         place.write("b.txt", text(40..75));
-        place.write("long.txt", text(0..2000));
+        place.write("long.txt", text(0..1000));
         place
     }
 

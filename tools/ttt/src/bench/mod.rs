@@ -1,10 +1,12 @@
-//! `ttt bench`: how long a training step takes, how much of the machine it uses, and how long others take for it.
+//! `ttt bench`: how long a training step takes, how much of the machine it uses, and how long others take for it; and how many
+//! sessions a machine serves.
 
 mod child;
 mod comparison;
 mod machine;
 mod peers;
 pub mod read;
+mod sessions;
 mod step;
 
 use std::path::PathBuf;
@@ -23,6 +25,8 @@ pub enum Bench {
     Read(Box<read::Read>),
     /// Time both steps here, in PyTorch and in JAX, one after the other
     Peers(peers::Peers),
+    /// Time many sessions that write together, and one after another
+    Sessions(sessions::Sessions),
 }
 
 impl Bench {
@@ -32,6 +36,7 @@ impl Bench {
             Bench::Step(step) => step.run(),
             Bench::Peers(peers) => peers.run(),
             Bench::Read(read) => read.run(),
+            Bench::Sessions(sessions) => sessions.run(),
         }
     }
 }
