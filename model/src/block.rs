@@ -7,8 +7,7 @@
 //! ```
 
 use ops::{
-    DType, Tensor, Var, add, concat, linear, reshape, rms_norm, rope, slice, swa_attention,
-    swiglu_mlp,
+    Tensor, Var, add, concat, linear, reshape, rms_norm, rope, slice, swa_attention, swiglu_mlp,
 };
 
 use crate::weights::{Attention, Fast, Mlp};
@@ -22,11 +21,15 @@ pub struct Rotary {
 }
 
 impl Rotary {
-    /// Tables for `positions` positions.
-    pub fn new(config: &Config, positions: usize, dtype: DType) -> Result<Self> {
+    /// Tables for `positions` positions, of the dtype and on the device of `like`.
+    pub fn new(config: &Config, positions: usize, like: &Tensor) -> Result<Self> {
         let (h, theta) = (config.head_dim(), config.rope_theta);
-        let (cos, sin) = ops::derived::rope_tables(0, positions, h, theta, dtype)?;
-        Ok(Rotary { cos, sin })
+        let (cos, sin) = ops::derived::rope_tables(0, positions, h, theta, like.dtype())?;
+        let device = like.device();
+        Ok(Rotary {
+            cos: cos.to(device)?,
+            sin: sin.to(device)?,
+        })
     }
 
     /// Cosines and sines of `count` positions from `start` on.
@@ -53,18 +56,14 @@ pub struct KeyValues {
 }
 
 impl KeyValues {
-    /// Nothing read yet.
-    pub fn empty(config: &Config, dtype: DType) -> Self {
-        let none = || {
-            Var::constant(Tensor::zeros(
-                &[0, config.kv_heads(), config.head_dim()],
-                dtype,
-            ))
-        };
-        KeyValues {
-            k: none(),
-            v: none(),
-        }
+    /// Nothing read yet, of the dtype and on the device of `like`.
+    pub fn empty(config: &Config, like: &Tensor) -> Result<Self> {
+        let shape = [0, config.kv_heads(), config.head_dim()];
+        let none = Var::constant(like.full_like(&shape, 0.0)?);
+        Ok(KeyValues {
+            k: none.clone(),
+            v: none,
+        })
     }
 
     /// Number of positions held.

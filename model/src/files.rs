@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use ops::{DType, Mapped, Tensor};
+use ops::{DType, Device, Mapped, Tensor};
 use safetensors::tensor::{Dtype, SafeTensors, TensorView};
 
 use crate::data::{Tokenizer, write_atomic};
@@ -27,6 +27,14 @@ impl Model {
         let tensors = read_tensors(&path)?;
         let weights = assemble(&path, &config, tensors, dtype)?;
         Ok(Model { config, weights })
+    }
+
+    /// The same model on a device.
+    pub fn to(self, device: Device) -> Result<Model> {
+        Ok(Model {
+            config: self.config,
+            weights: self.weights.to(device)?,
+        })
     }
 
     /// Writes `config.json` and `model.safetensors`, each under a temporary name first; makes the folder if need be.
@@ -205,7 +213,10 @@ pub fn write_tensors<'a>(
     tensors: impl IntoIterator<Item = (String, &'a Tensor)>,
     metadata: &BTreeMap<String, String>,
 ) -> Result<()> {
-    let tensors: Vec<(String, &Tensor)> = tensors.into_iter().collect();
+    let tensors = tensors.into_iter();
+    let tensors: Vec<(String, Tensor)> = tensors
+        .map(|(name, t)| Ok((name, t.to(Device::Cpu)?)))
+        .collect::<Result<_>>()?;
     let views = tensors.iter().map(|(name, t)| (name.as_str(), view(t)));
     let metadata = (!metadata.is_empty()).then(|| metadata.clone().into_iter().collect());
     let bytes = safetensors::serialize(views, metadata)

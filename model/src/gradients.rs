@@ -10,8 +10,8 @@ use crate::{Error, Model, Result};
 
 /// Loss and exact gradient of one sequence.
 pub struct SequenceGradient {
-    /// L in nats per token.
-    pub loss: f64,
+    /// L in nats per token, a scalar.
+    pub loss: Tensor,
     /// Negative log-likelihood of each token before the update that uses it `[T]`.
     pub nll: Tensor,
     /// dL/dtheta, zeros where L does not depend on a parameter.
@@ -30,29 +30,32 @@ pub fn sequence_gradient(
     let wrt: Vec<Var> = leaves.values().into_iter().cloned().collect();
     let net = Net::new(&model.config, leaves, ids.len().saturating_sub(1))?;
     let outcome = net.read(ids, reading)?;
-    let loss = outcome.loss.value().item()?;
+    let loss = outcome.loss.value().clone();
     let fast = outcome
         .fast
         .iter()
         .map(|f| f.map(|w| w.value().clone()))
         .collect();
     let mut gradient = backward(&outcome.loss, &wrt)?.into_iter();
-    let gradient = model.weights.map(|_, w| {
-        let g = gradient.next().flatten();
-        g.unwrap_or_else(|| Tensor::zeros(w.shape(), w.dtype()))
-    });
+    let mut all = model.weights.clone();
+    for w in all.values_mut() {
+        *w = match gradient.next().flatten() {
+            Some(g) => g,
+            None => w.zeros_like()?,
+        };
+    }
     Ok(SequenceGradient {
         loss,
         nll: outcome.nll,
-        gradient,
+        gradient: all,
         fast,
     })
 }
 
 /// Mean loss and mean gradient of a batch of sequences.
 pub struct BatchGradient {
-    /// Mean of the sequences' losses in nats per token.
-    pub loss: f64,
+    /// The sequences' losses in nats per token, a scalar each.
+    pub losses: Vec<Tensor>,
     /// Mean of their gradients.
     pub gradient: Weights<Tensor>,
 }
@@ -107,28 +110,25 @@ impl Workers {
         sequences: &[&[u32]],
         reading: &Reading,
     ) -> Result<BatchGradient> {
-        let mut total: Option<(f64, Weights<Tensor>)> = None;
+        let (mut losses, mut total) = (vec![], None);
         for wave in sequences.chunks(self.pools.len()) {
             for result in self.map(wave, |ids| sequence_gradient(model, ids, reading)) {
                 let one = result?;
+                losses.push(one.loss);
                 total = Some(match total {
-                    None => (one.loss, one.gradient),
-                    Some((loss, sum)) => (loss + one.loss, add(sum, &one.gradient)?),
+                    None => one.gradient,
+                    Some(sum) => add(sum, &one.gradient)?,
                 });
             }
         }
-        let Some((loss, sum)) = total else {
+        let Some(mut gradient) = total else {
             return Err(Error::setting("batch_size", 0, "must be at least 1"));
         };
         let share = 1.0 / sequences.len() as f64;
-        let mut gradient = sum;
         for g in gradient.values_mut() {
             g.scale_assign(share)?;
         }
-        Ok(BatchGradient {
-            loss: loss * share,
-            gradient,
-        })
+        Ok(BatchGradient { losses, gradient })
     }
 }
 

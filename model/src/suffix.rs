@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use ops::derived::clip_factor;
 use ops::{
-    Keep, Tensor, Var, checkpoint, concat, grad, linear_cross_entropy, rms_norm, scale, sgd_update,
-    slice, sum_all,
+    Keep, Var, checkpoint, concat, grad, linear_cross_entropy, rms_norm, scale, sgd_update, slice,
+    sum_all,
 };
 
 use crate::block::{KeyValues, Rotary, attention, mlp};
@@ -277,9 +277,13 @@ impl Inner {
         let Some(ttt) = &self.ttt else {
             return Ok(w.to_vec());
         };
-        let zero = |w: &Var| Var::constant(Tensor::zeros(w.value().shape(), w.value().dtype()));
-        let or_zero = |(g, w): (Option<Var>, &Var)| g.unwrap_or_else(|| zero(w));
-        let g: Vec<Var> = g.into_iter().zip(&flat(w)).map(or_zero).collect();
+        let or_zero = |(g, w): (Option<Var>, &Var)| match g {
+            Some(g) => Ok(g),
+            None => Ok(Var::constant(w.value().zeros_like()?)),
+        };
+        let all = flat(w);
+        let g = g.into_iter().zip(&all).map(or_zero);
+        let g: Vec<Var> = g.collect::<Result<_>>()?;
         let eta = ttt.inner_learning_rate * self.inner_lr_scale;
         let s = scale(&clip_factor(&g, ttt.inner_clip_norm)?, eta)?;
         let mut g = g.iter();

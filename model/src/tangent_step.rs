@@ -67,10 +67,8 @@ impl TangentStep {
             let v: Vec<Option<Var>> = g.iter().map(|g| g.as_ref().and(found.next()?)).collect();
             // the derivative of l along v
             if let Some(along) = tangents(&[l], &w, &v)?.remove(0) {
-                seeds.push(Some(Var::constant(Tensor::scalar(
-                    along.value().dtype(),
-                    1.0,
-                ))));
+                let one = along.value().full_like(&[], 1.0)?;
+                seeds.push(Some(Var::constant(one)));
                 y.push(along);
             }
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use ops::{AdamW, DType, Tensor};
+use ops::{AdamW, DType, Tensor, values};
 use serde::{Deserialize, Serialize};
 
 use crate::files::{Stored, Tensors, read_tensors, write_tensors};
@@ -231,12 +231,14 @@ impl Trainer {
     pub fn new(model: Model, schedule: Schedule, threads: usize) -> Result<Self> {
         schedule.check(&model.config)?;
         let zeros = || {
-            model
-                .weights
-                .map(|_, w| Tensor::zeros(w.shape(), w.dtype()))
+            let mut zeros = model.weights.clone();
+            for w in zeros.values_mut() {
+                *w = w.zeros_like()?;
+            }
+            Ok::<_, Error>(zeros)
         };
         let workers = Workers::new(threads, schedule.sequences_per_step())?;
-        let (m, v) = (zeros(), zeros());
+        let (m, v) = (zeros()?, zeros()?);
         Ok(Trainer {
             model,
             step: 0,
@@ -270,12 +272,14 @@ impl Trainer {
         let batch = self
             .workers
             .batch_gradient(&self.model, sequences, &reading)?;
-        let mut square = 0.0;
-        for g in batch.gradient.values() {
-            square += g.sum_of_squares()?;
-        }
-        let norm = square.sqrt();
-        if !batch.loss.is_finite() || !norm.is_finite() {
+        let norm = values::norm(&batch.gradient.values())?;
+        // the one time in a step that a device is waited for
+        let mut read: Vec<&Tensor> = batch.losses.iter().collect();
+        read.push(&norm);
+        let read = values::items(&read)?;
+        let (losses, norm) = read.split_at(batch.losses.len());
+        let (loss, norm) = (losses.iter().sum::<f64>() / losses.len() as f64, norm[0]);
+        if !loss.is_finite() || !norm.is_finite() {
             return Err(Error::NotFinite {
                 what: format!("the loss or its gradient at step {}", self.step + 1),
                 remedy: "lower the learning rate or the inner learning rate, and resume from the last checkpoint",
@@ -316,7 +320,7 @@ impl Trainer {
         }
         Ok(StepMetrics {
             step: self.step,
-            loss: batch.loss,
+            loss,
             gradient_norm: norm,
             learning_rate,
         })
@@ -351,14 +355,15 @@ impl Trainer {
             let message = format!("is damaged: 'step' is {step}; go on from another copy");
             return Err(Error::file(path, message));
         }
-        let dtype = self.model.weights.embed.dtype();
+        let embed = &self.model.weights.embed;
+        let (dtype, device) = (embed.dtype(), embed.device());
         let config = &self.model.config;
         let take = |kind: &str| -> Result<Weights<Tensor>> {
             let prefix = format!("{kind}.");
             let of_kind: Tensors = (tensors.iter())
                 .filter_map(|(name, t)| Some((name.strip_prefix(&prefix)?.to_string(), t.clone())))
                 .collect();
-            crate::files::assemble(path, config, of_kind, dtype)
+            crate::files::assemble(path, config, of_kind, dtype)?.to(device)
         };
         let (weights, m, v) = (take("w")?, take("m")?, take("v")?);
         // norms are optional in a file, but all three parts must have those of this model

@@ -77,9 +77,8 @@ pub struct Outcome {
 impl Net {
     /// A net that can read sequences of up to `length` tokens at once.
     pub fn new(config: &Config, weights: Weights<Var>, length: usize) -> Result<Self> {
-        let dtype = weights.embed.value().dtype();
         // a mini-batch is rotated by its place behind the keys still in the window, fewer than `length` of them
-        let rotary = Rotary::new(config, length, dtype)?;
+        let rotary = Rotary::new(config, length, weights.embed.value())?;
         let config = Rc::new(config.clone());
         Ok(Net {
             config,
@@ -98,8 +97,9 @@ impl Net {
     }
 
     /// Caches of the prefix or of the suffix at the start of a text.
-    pub fn empty_caches(&self, count: usize) -> Vec<KeyValues> {
-        vec![KeyValues::empty(&self.config, self.dtype()); count]
+    pub fn empty_caches(&self, count: usize) -> Result<Vec<KeyValues>> {
+        let none = KeyValues::empty(&self.config, self.weights.embed.value())?;
+        Ok(vec![none; count])
     }
 
     /// Number of attentions that come before every fast weight.
@@ -194,9 +194,9 @@ impl Net {
         let suffix = self.suffix();
         let mut state = State {
             fast: self.weights.fast(),
-            caches: self.empty_caches(suffix.attentions()),
+            caches: self.empty_caches(suffix.attentions())?,
         };
-        let mut caches = self.empty_caches(self.prefix_attentions());
+        let mut caches = self.empty_caches(self.prefix_attentions())?;
         let mut nll = vec![];
         let mut steps = plan.steps.as_slice();
         let run = b.saturating_mul(plan.segment).min(piece);

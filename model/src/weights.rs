@@ -1,6 +1,6 @@
 //! The parameters of a model, under their names on disk.
 
-use ops::Tensor;
+use ops::{Device, Tensor};
 
 use crate::{Config, Result};
 
@@ -290,6 +290,14 @@ impl Weights<Tensor> {
     /// Number of parameters.
     pub fn count(&self) -> usize {
         self.values().iter().map(|w| w.len()).sum()
+    }
+
+    /// The same parameters on a device.
+    pub fn to(mut self, device: Device) -> Result<Self> {
+        for w in self.values_mut() {
+            *w = w.to(device)?;
+        }
+        Ok(self)
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crate::dtype::{Element, Float, for_float};
 use crate::error::{Error, Result};
-use crate::{Tensor, par};
+use crate::{Tensor, cuda, par};
 
 /// One step of AdamW (arXiv 1711.05101).
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -36,6 +36,9 @@ impl AdamW {
         if ![&*m, &*v, gradient].into_iter().all(same) {
             let message = format!("w {w:?}, m {m:?}, v {v:?}, gradient {gradient:?} differ");
             return Err(Error::shape("adamw", message));
+        }
+        if let Some(cuda) = cuda::of("adamw", [&*w, &*m, &*v, gradient])? {
+            return cuda.adamw(self, [w, m, v], gradient, scale);
         }
         for_float!("adamw", w.dtype(), T => {
             let own = "dispatched on this dtype";

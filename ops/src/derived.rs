@@ -23,6 +23,7 @@ fn row_max(x: &Var) -> Result<Var> {
     let max = |row: &[f64]| row.iter().copied().fold(f64::NEG_INFINITY, f64::max);
     let maxima: Vec<f64> = value.to_f64s().chunks(row).map(max).collect();
     let maxima = Tensor::from_f64s(&reduced(value.shape()), value.dtype(), &maxima)?;
+    let maxima = maxima.to(value.device())?;
     broadcast(&Var::constant(maxima), value.shape())
 }
 
@@ -69,7 +70,7 @@ pub fn rms_norm(x: &Var, w: &Var, eps: f64) -> Result<Var> {
     let d = shape.last().copied().unwrap_or(1);
     let few = reduced(shape);
     let mean = scale(&sum(&mul(x, x)?, &few)?, 1.0 / d as f64)?;
-    let eps = Tensor::from_f64s(&few, x.value().dtype(), &vec![eps; mean.value().len()])?;
+    let eps = mean.value().full_like(&few, eps)?;
     let r = rsqrt(&add(&mean, &Var::constant(eps))?)?;
     let mut one_row = vec![1; shape.len()];
     one_row[shape.len() - 1] = d;
@@ -165,7 +166,7 @@ pub fn swa_attention(q: &Var, cached: [&Var; 2], current: [&Var; 2], window: usi
         })
         .collect();
     let shape = s.value().shape();
-    let hidden = Tensor::from_f64s(shape, s.value().dtype(), &vec![-1e30; s.value().len()])?;
+    let hidden = s.value().full_like(shape, -1e30)?;
     let p = softmax(&select(&seen, &s, &Var::constant(hidden))?)?;
     permute(&matmul(&p, &v, Transpose::None)?, &[1, 0, 2])
 }
@@ -176,7 +177,7 @@ pub fn clip_factor(grads: &[Var], c: f64) -> Result<Var> {
     let Some(first) = grads.first() else {
         return Err(Error::shape("clip_factor", "no gradients"));
     };
-    let one = Var::constant(Tensor::scalar(first.value().dtype(), 1.0));
+    let one = Var::constant(first.value().full_like(&[], 1.0)?);
     if c == 0.0 {
         return Ok(one);
     }
@@ -184,10 +185,9 @@ pub fn clip_factor(grads: &[Var], c: f64) -> Result<Var> {
     for g in &grads[1..] {
         square = add(&square, &sum_all(&mul(g, g)?)?)?;
     }
-    let clipped: Arc<[bool]> = Arc::new([square.value().item()? > c * c]);
     // the unclipped branch must not even evaluate rsqrt at zero
-    let safe = select(&clipped, &square, &one)?;
-    select(&clipped, &scale(&rsqrt(&safe)?, c)?, &one)
+    let safe = select_above(&square, c * c, &square, &one)?;
+    select_above(&square, c * c, &scale(&rsqrt(&safe)?, c)?, &one)
 }
 
 /// w - s g for a scalar s.

@@ -1,6 +1,6 @@
 //! The one error type of this crate.
 
-use crate::DType;
+use crate::{DType, Device};
 
 /// What can go wrong in an operation. Every message names the operation and what it was given.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
@@ -43,6 +43,17 @@ pub enum Error {
         /// What to do instead.
         remedy: String,
     },
+    /// Inputs on several devices.
+    #[error("{op}: its inputs live on {} and {}; move them to one device first", devices[0], devices[1])]
+    Devices {
+        /// Operation.
+        op: &'static str,
+        /// Two of the devices.
+        devices: [Device; 2],
+    },
+    /// From a device, its compiler or its kernels.
+    #[error(transparent)]
+    Kernels(#[from] kernels_cu::Error),
     /// From the tape.
     #[error(transparent)]
     Autograd(#[from] autograd::Error),

@@ -25,6 +25,7 @@
 
 mod adamw;
 mod buffer;
+mod cuda;
 pub mod derived;
 mod device;
 mod dtype;

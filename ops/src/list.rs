@@ -134,6 +134,9 @@ pub fn cases() -> Vec<Case> {
         primitive("select", &[&[4], &[4]], |x| {
             crate::select(&[true, false, false, true].into(), &x[0], &x[1])
         }),
+        primitive("select_above", &[&[4], &[4], &[4]], |x| {
+            crate::select_above(&x[0], 0.1, &x[1], &x[2])
+        }),
         primitive("dot", &[&[40], &[40]], |x| crate::dot(&x[0], &x[1])),
         primitive("log_sum_exp", &[&[3, 5]], |x| derived::log_sum_exp(&x[0])),
         primitive("softmax", &[&[3, 5]], |x| derived::softmax(&x[0])),
@@ -188,8 +191,11 @@ pub fn cases() -> Vec<Case> {
         ));
     }
     for (what, start) in [("from 0", 0), ("from 1000", 1000)] {
-        let tables =
-            move |x: &[Var]| derived::rope_tables(start, 5, 6, 500_000.0, x[0].value().dtype());
+        let tables = move |x: &[Var]| {
+            let x = x[0].value();
+            let (cos, sin) = derived::rope_tables(start, 5, 6, 500_000.0, x.dtype())?;
+            Ok((cos.to(x.device())?, sin.to(x.device())?))
+        };
         let f = move |x: &[Var]| {
             let (cos, sin) = tables(x)?;
             crate::rope(&x[0], &cos, &sin)

@@ -7,9 +7,11 @@ use std::sync::Arc;
 use half::{bf16, f16};
 
 use crate::buffer::Buffer;
+use crate::cuda::{self, Array};
 use crate::dtype::{DType, Element, for_float};
 use crate::error::{Error, Result};
 use crate::products::Products;
+use crate::{Device, par};
 
 /// The shared buffer behind a tensor.
 #[derive(Clone)]
@@ -21,6 +23,8 @@ pub enum Data {
     F16(Arc<Buffer<f16>>),
     /// A sum of thin products that is multiplied out when it is first read.
     Products(Arc<Products>),
+    /// On a device.
+    Cuda(Arc<Array>),
 }
 
 /// A contiguous row-major array of any rank (rank 0 is a scalar). Cloning, reshaping and taking rows share the buffer.
@@ -66,6 +70,14 @@ impl Tensor {
         }
     }
 
+    pub(crate) fn from_array(shape: &[usize], array: Array) -> Self {
+        Tensor {
+            data: Data::Cuda(Arc::new(array)),
+            start: 0,
+            shape: shape.to_vec(),
+        }
+    }
+
     /// The products behind this tensor, if it is such a sum, whole and in its own shape.
     pub(crate) fn products(&self) -> Option<&Products> {
         match &self.data {
@@ -79,6 +91,27 @@ impl Tensor {
         match &self.data {
             Data::Products(products) => products.value(),
             data => data,
+        }
+    }
+
+    /// Place of the first element in the buffer.
+    pub(crate) fn start(&self) -> usize {
+        self.start
+    }
+
+    /// The memory on a device, if the elements lie there.
+    pub(crate) fn array(&self) -> Option<&Array> {
+        match &self.data {
+            Data::Cuda(array) => Some(array),
+            _ => None,
+        }
+    }
+
+    /// True if no other tensor holds the memory of this one, which lies on a device.
+    pub(crate) fn is_owned(&mut self) -> bool {
+        match &mut self.data {
+            Data::Cuda(array) => Arc::get_mut(array).is_some(),
+            _ => false,
         }
     }
 
@@ -101,6 +134,22 @@ impl Tensor {
             DType::F64 => Self::from_buffer(shape, Buffer::<f64>::zeros(len)),
             DType::BF16 => Self::from_buffer(shape, Buffer::<bf16>::zeros(len)),
             DType::F16 => Self::from_buffer(shape, Buffer::<f16>::zeros(len)),
+        }
+    }
+
+    /// A tensor of this shape, every element `x`, with the dtype and on the device of `self`.
+    pub fn full_like(&self, shape: &[usize], x: f64) -> Result<Self> {
+        match cuda::of("full_like", [self])? {
+            None => Self::from_f64s(shape, self.dtype(), &vec![x; shape.iter().product()]),
+            Some(cuda) => cuda.full(shape, x),
+        }
+    }
+
+    /// Zeros with the shape and dtype and on the device of `self`.
+    pub fn zeros_like(&self) -> Result<Self> {
+        match cuda::of("zeros_like", [self])? {
+            None => Ok(Self::zeros(&self.shape, self.dtype())),
+            Some(cuda) => cuda.zeros(&self.shape),
         }
     }
 
@@ -145,10 +194,58 @@ impl Tensor {
             Data::BF16(_) => DType::BF16,
             Data::F16(_) => DType::F16,
             Data::Products(products) => products.dtype,
+            Data::Cuda(array) => array.dtype(),
         }
     }
 
-    /// The elements in row-major order, or `None` if the tensor holds another type.
+    /// Where the elements are.
+    pub fn device(&self) -> Device {
+        self.array().map_or(Device::Cpu, Array::device)
+    }
+
+    /// The same tensor on a device; shares the buffer if it is there already. From a CUDA device it waits for all work asked for
+    /// before, and fails if some of that failed.
+    ///
+    /// Errors: no such device, no room on it, f64 or f16 to a CUDA device.
+    pub fn to(&self, device: Device) -> Result<Self> {
+        fn upload<T: Element>(x: &Tensor, ordinal: usize) -> Result<Array> {
+            Array::upload(ordinal, T::DTYPE, bytemuck::cast_slice(x.data::<T>()))
+        }
+        fn read<T: Element>(x: &Tensor, array: &Array) -> Result<Tensor> {
+            let mut out = Buffer::<T>::scratch(x.len());
+            array.read(x.start * size_of::<T>(), bytemuck::cast_slice_mut(&mut out))?;
+            Ok(Tensor::from_buffer(&x.shape, out))
+        }
+        if self.device() == device {
+            return Ok(self.clone());
+        }
+        match (self.array(), device) {
+            (Some(array), Device::Cpu) => match array.dtype() {
+                DType::F32 => read::<f32>(self, array),
+                DType::F64 => read::<f64>(self, array),
+                DType::BF16 => read::<bf16>(self, array),
+                DType::F16 => read::<f16>(self, array),
+            },
+            (None, Device::Cuda(ordinal)) => {
+                let array = match self.dtype() {
+                    DType::F32 => upload::<f32>(self, ordinal),
+                    DType::F64 => upload::<f64>(self, ordinal),
+                    DType::BF16 => upload::<bf16>(self, ordinal),
+                    DType::F16 => upload::<f16>(self, ordinal),
+                };
+                Ok(Self::from_array(&self.shape, array?))
+            }
+            _ => self.to(Device::Cpu)?.to(device),
+        }
+    }
+
+    /// A copy on the CPU, for functions that cannot fail but where the device has.
+    fn on_host(&self) -> Self {
+        let host = self.to(Device::Cpu);
+        host.unwrap_or_else(|error| panic!("{error}"))
+    }
+
+    /// The elements in row-major order, or `None` if the tensor holds another type or lives on another device than the CPU.
     pub fn as_slice<T: Element>(&self) -> Option<&[T]> {
         T::unwrap(self.buffer()).map(|buffer| &buffer[self.start..self.start + self.len()])
     }
@@ -158,9 +255,10 @@ impl Tensor {
         self.as_slice().expect("dispatched on this tensor's dtype")
     }
 
-    /// The elements, for writing; copies them first if the buffer is shared. `None` if the tensor holds another type.
+    /// The elements, for writing; copies them first if the buffer is shared. `None` if the tensor holds another type or lives on
+    /// another device than the CPU.
     pub fn make_mut<T: Element>(&mut self) -> Option<&mut [T]> {
-        if T::DTYPE != self.dtype() {
+        if T::DTYPE != self.dtype() || self.device() != Device::Cpu {
             return None;
         }
         if T::unwrap_mut(&mut self.data).is_none() {
@@ -173,10 +271,13 @@ impl Tensor {
         T::unwrap_mut(&mut self.data).map(|buffer| &mut buffer[range])
     }
 
-    /// Every element as f64, exactly.
+    /// Every element as f64, exactly. From a device it waits as [`to`](Self::to) does, and panics where that fails.
     pub fn to_f64s(&self) -> Vec<f64> {
         fn widen<T: Element>(x: &[T]) -> Vec<f64> {
             x.iter().map(|x| x.to_f64()).collect()
+        }
+        if self.device() != Device::Cpu {
+            return self.on_host().to_f64s();
         }
         match self.dtype() {
             DType::F32 => widen(self.data::<f32>()),
@@ -186,10 +287,10 @@ impl Tensor {
         }
     }
 
-    /// The value of a tensor with one element.
+    /// The value of a tensor with one element; waits for a device as [`to`](Self::to) does.
     pub fn item(&self) -> Result<f64> {
         match self.len() {
-            1 => Ok(self.to_f64s()[0]),
+            1 => Ok(self.to(Device::Cpu)?.to_f64s()[0]),
             _ => Err(Error::shape(
                 "item",
                 format!("{self:?} has not one element"),
@@ -231,7 +332,8 @@ impl Tensor {
         })
     }
 
-    /// The same numbers in another dtype, rounded to nearest.
+    /// The same numbers in another dtype, rounded to nearest, on the CPU; waits for a device as [`to_f64s`](Self::to_f64s) does. The
+    /// op [`cast`](crate::cast) casts on any device.
     pub fn cast(&self, dtype: DType) -> Self {
         fn convert<A: Element, B: Element>(x: &Tensor) -> Tensor {
             let a = x.data::<A>();
@@ -249,6 +351,9 @@ impl Tensor {
                 DType::F16 => convert::<A, f16>(x),
             }
         }
+        if self.device() != Device::Cpu {
+            return self.on_host().cast(dtype);
+        }
         match self.dtype() {
             same if same == dtype => self.clone(),
             DType::F32 => from::<f32>(self, dtype),
@@ -258,8 +363,11 @@ impl Tensor {
         }
     }
 
-    /// Position of the first element that is NaN or infinite.
+    /// Position of the first element that is NaN or infinite; waits for a device as [`to_f64s`](Self::to_f64s) does.
     pub fn first_non_finite(&self) -> Option<usize> {
+        if self.device() != Device::Cpu {
+            return self.on_host().first_non_finite();
+        }
         match self.dtype() {
             DType::F32 => self.data::<f32>().iter().position(|x| !x.is_finite()),
             DType::F64 => self.data::<f64>().iter().position(|x| !x.is_finite()),
@@ -268,19 +376,15 @@ impl Tensor {
         }
     }
 
-    /// Sum of squares, accumulated in f64 in a fixed order.
-    pub fn sum_of_squares(&self) -> Result<f64> {
-        Ok(for_float!("sum_of_squares", self.dtype(), T => {
-            crate::par::sum(self.data::<T>(), |x: T| x.to_f64() * x.to_f64())
-        }))
-    }
-
     /// `self *= c`, in place when the buffer is not shared.
     pub fn scale_assign(&mut self, c: f64) -> Result<()> {
+        if let Some(cuda) = cuda::of("scale_assign", [&*self])? {
+            return cuda.scale_assign(self, c);
+        }
         for_float!("scale_assign", self.dtype(), T => {
             let c = T::from_f64(c);
             let mine = self.make_mut::<T>().expect("dispatched on this dtype");
-            crate::par::pieces(mine, 1, 1, |_, x| x.iter_mut().for_each(|x| *x *= c));
+            par::pieces(mine, 1, 1, |_, x| x.iter_mut().for_each(|x| *x *= c));
         });
         Ok(())
     }
@@ -290,9 +394,12 @@ impl Tensor {
         if self.shape != other.shape || self.dtype() != other.dtype() {
             return Err(Error::shape("add_assign", format!("{self:?} += {other:?}")));
         }
+        if let Some(cuda) = cuda::of("add_assign", [&*self, other])? {
+            return cuda.add_assign(self, other);
+        }
         for_float!("add_assign", self.dtype(), T => {
             let mine = self.make_mut::<T>().expect("dispatched on this dtype");
-            crate::par::update(mine, other.data::<T>(), |a, b| *a += b);
+            par::update(mine, other.data::<T>(), |a, b| *a += b);
         });
         Ok(())
     }
@@ -309,6 +416,9 @@ impl Tensor {
             return Err(Error::shape("put_rows", message));
         }
         let start = at * self.shape[1..].iter().product::<usize>();
+        if let Some(cuda) = cuda::of("put_rows", [&*self, x])? {
+            return cuda.put(self, start, x);
+        }
         for_float!("put_rows", self.dtype(), T => {
             let mine = self.make_mut::<T>().expect("dispatched on this dtype");
             mine[start..start + x.len()].copy_from_slice(x.data());
@@ -326,6 +436,10 @@ impl Tensor {
             }
         }
         let row: usize = self.shape[1..].iter().product();
+        if let Some(cuda) = cuda::of("move_rows", [&*self])? {
+            let moved = self.rows(from.start, from.end)?;
+            return cuda.put(self, to * row, &moved);
+        }
         for_float!("move_rows", self.dtype(), T => {
             let mine = self.make_mut::<T>().expect("dispatched on this dtype");
             mine.copy_within(from.start * row..from.end * row, to * row);
@@ -334,13 +448,14 @@ impl Tensor {
     }
 }
 
-/// The dtype and the shape; a tensor of a few elements shows them too.
+/// The dtype and the shape; a tensor of a few elements on the CPU shows them too, one elsewhere its device.
 impl fmt::Debug for Tensor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} {:?}", self.dtype(), self.shape)?;
-        match self.len() {
-            0..=8 => write!(f, " {:?}", self.to_f64s()),
-            _ => Ok(()),
+        match (self.device(), self.len()) {
+            (Device::Cpu, 0..=8) => write!(f, " {:?}", self.to_f64s()),
+            (Device::Cpu, _) => Ok(()),
+            (device, _) => write!(f, " on {device}"),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use autograd::{Probe, Value};
 
-use crate::{Error, Result, Tensor};
+use crate::{Device, Error, Result, Tensor};
 
 /// A tensor with its history.
 pub type Var = autograd::Var<Tensor>;
@@ -15,16 +15,23 @@ impl Value for Tensor {
     }
 
     fn one_like(&self) -> Option<Self> {
-        let one = Tensor::from_f64s(self.shape(), self.dtype(), &[1.0]);
-        one.ok()
+        match self.len() {
+            1 => self.full_like(self.shape(), 1.0).ok(),
+            _ => None,
+        }
     }
 
     fn same_space(&self, other: &Self) -> bool {
-        self.shape() == other.shape() && self.dtype() == other.dtype()
+        self.shape() == other.shape()
+            && self.dtype() == other.dtype()
+            && self.device() == other.device()
     }
 
     fn describe(&self) -> String {
-        format!("{} {:?}", self.dtype(), self.shape())
+        match self.device() {
+            Device::Cpu => format!("{} {:?}", self.dtype(), self.shape()),
+            device => format!("{} {:?} on {device}", self.dtype(), self.shape()),
+        }
     }
 }
 
@@ -34,6 +41,8 @@ impl Probe for Tensor {
     }
 
     fn from_f64s(&self, x: &[f64]) -> Self {
-        Tensor::from_f64s(self.shape(), self.dtype(), x).expect("as many numbers as elements")
+        let host = Tensor::from_f64s(self.shape(), self.dtype(), x);
+        let moved = host.and_then(|host| host.to(self.device()));
+        moved.expect("as many numbers as elements, and room for them")
     }
 }

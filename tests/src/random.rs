@@ -52,11 +52,12 @@ impl Random {
         shapes.iter().map(|s| self.tensor(s, dtype)).collect()
     }
 
-    /// A normal tensor for each of these, of its shape and dtype.
+    /// A normal tensor for each of these, of its shape and dtype and on its device.
     pub fn like(&mut self, x: &[Tensor]) -> Vec<Tensor> {
         x.iter()
-            .map(|x| self.tensor(x.shape(), x.dtype()))
-            .collect()
+            .map(|x| self.tensor(x.shape(), x.dtype()).to(x.device()))
+            .collect::<Result<_, _>>()
+            .expect("room for them")
     }
 
     /// The inputs of a case: normal numbers, or numbers from 1/2 to 2 if they must be positive.

@@ -25,9 +25,11 @@ pub fn raise<'f>(
             .collect();
         assert!(rest.next().is_none(), "more cotangents than are present");
         let dx = vjp(&f(&x)?, &ct, &x)?;
-        let zero = |x: &Var| Tensor::zeros(x.value().shape(), x.value().dtype());
-        let or_zero = |(dx, x): (Option<Var>, &Var)| dx.unwrap_or_else(|| Var::constant(zero(x)));
-        Ok(dx.into_iter().zip(&x).map(or_zero).collect())
+        let or_zero = |(dx, x): (Option<Var>, &Var)| match dx {
+            Some(dx) => Ok(dx),
+            None => Ok(Var::constant(x.value().zeros_like()?)),
+        };
+        dx.into_iter().zip(&x).map(or_zero).collect()
     })
 }
 

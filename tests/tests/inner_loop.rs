@@ -76,6 +76,8 @@ fn meta_gradient_is_the_derivative() {
             sequence_gradient(&moved, &ids, &reading)
                 .expect("a loss")
                 .loss
+                .item()
+                .expect("a scalar")
         };
         let h = 3e-5;
         let numeric = (8.0 * (loss(h) - loss(-h)) - (loss(2.0 * h) - loss(-2.0 * h))) / (12.0 * h);
@@ -186,7 +188,7 @@ fn threads_change_no_bit() {
             .expect("a gradient");
         let bits = |w: &Tensor| w.to_f64s().iter().map(|x| x.to_bits()).collect::<Vec<_>>();
         (
-            batch.loss.to_bits(),
+            batch.losses.iter().map(bits).collect::<Vec<_>>(),
             batch
                 .gradient
                 .values()

@@ -41,7 +41,7 @@ fn computed(case: &Path, dtype: DType, reading: &Reading) -> BTreeMap<String, Te
     let mut all = BTreeMap::new();
     all.insert(
         "loss".to_string(),
-        Tensor::from_f64s(&[1], dtype, &[result.loss]).expect("a scalar"),
+        result.loss.reshape(&[1]).expect("a scalar"),
     );
     all.insert("token_nll".to_string(), result.nll);
     for (name, g) in result.gradient.named() {

@@ -47,6 +47,8 @@ fn a_sequence_takes_what_the_plan_says() {
                 sequence_gradient(&model, &ids, &reading)
                     .expect("a gradient")
                     .loss
+                    .item()
+                    .expect("a scalar")
             };
             let (now, peak) = measure_peak(run);
             let ratio = peak as f64 / expected as f64;

@@ -1,4 +1,5 @@
-// z = f(x, y) element by element: 16 bytes a thread, what is left over one element a thread.
+// z = f(x, ...) element by element: 16 bytes a thread; one element at a time at the end, and where an array does not begin at a
+// multiple of 16 bytes.
 //
 //   n   elements          ELEMENT   type of all of them, computed in f32
 
@@ -8,21 +9,80 @@ struct alignas(16) Vector {
     ELEMENT x[VECTOR];
 };
 
-template <typename F> __device__ __forceinline__ void map2(const ELEMENT* x, const ELEMENT* y, ELEMENT* z, u64 n, F f) {
+// f takes the K elements of one place, and the place
+template <int K, typename F>
+__device__ __forceinline__ void map(const ELEMENT* const (&x)[K], ELEMENT* z, u64 n, F f) {
     u64 i = (u64(blockIdx.x) * blockDim.x + threadIdx.x) * VECTOR;
-    if (i + VECTOR <= n) {
-        Vector a = *(const Vector*)(x + i), b = *(const Vector*)(y + i), c;
-        for (int j = 0; j < VECTOR; ++j) c.x[j] = from_float<ELEMENT>(f(to_float(a.x[j]), to_float(b.x[j])));
+    u64 addresses = u64(z);
+#pragma unroll
+    for (int k = 0; k < K; ++k) addresses |= u64(x[k]);
+    if (addresses % 16 == 0 && i + VECTOR <= n) {
+        Vector a[K], c;
+#pragma unroll
+        for (int k = 0; k < K; ++k) a[k] = *(const Vector*)(x[k] + i);
+#pragma unroll
+        for (int j = 0; j < VECTOR; ++j) {
+            float v[K];
+#pragma unroll
+            for (int k = 0; k < K; ++k) v[k] = to_float(a[k].x[j]);
+            c.x[j] = from_float<ELEMENT>(f(v, i + j));
+        }
         *(Vector*)(z + i) = c;
     } else {
-        for (; i < n; ++i) z[i] = from_float<ELEMENT>(f(to_float(x[i]), to_float(y[i])));
+        for (u64 end = i + VECTOR < n ? i + VECTOR : n; i < end; ++i) {
+            float v[K];
+#pragma unroll
+            for (int k = 0; k < K; ++k) v[k] = to_float(x[k][i]);
+            z[i] = from_float<ELEMENT>(f(v, i));
+        }
     }
 }
 
-extern "C" __global__ void __launch_bounds__(256) add(const ELEMENT* x, const ELEMENT* y, ELEMENT* z, u64 n) {
-    map2(x, y, z, n, [](float x, float y) { return x + y; });
+#define UNARY(NAME, VALUE)                                                                              \
+    extern "C" __global__ void __launch_bounds__(256) NAME(const ELEMENT* x, ELEMENT* z, u64 n) {       \
+        map<1>({x}, z, n, [](const float(&v)[1], u64) { return VALUE; });                               \
+    }
+
+UNARY(neg, -v[0])
+UNARY(recip, 1 / v[0])
+UNARY(exponential, expf(v[0]))
+UNARY(logarithm, logf(v[0]))
+UNARY(sigmoid, 1 / (1 + expf(-v[0])))
+UNARY(reciprocal_root, 1 / sqrtf(v[0]))
+
+// c x
+extern "C" __global__ void __launch_bounds__(256) scale(const ELEMENT* x, ELEMENT* z, u64 n, float c) {
+    map<1>({x}, z, n, [c](const float(&v)[1], u64) { return c * v[0]; });
 }
 
-extern "C" __global__ void __launch_bounds__(256) mul(const ELEMENT* x, const ELEMENT* y, ELEMENT* z, u64 n) {
-    map2(x, y, z, n, [](float x, float y) { return x * y; });
+#define BINARY(NAME, VALUE)                                                                                              \
+    extern "C" __global__ void __launch_bounds__(256) NAME(const ELEMENT* x, const ELEMENT* y, ELEMENT* z, u64 n) {      \
+        map<2>({x, y}, z, n, [](const float(&v)[2], u64) { return VALUE; });                                             \
+    }
+
+BINARY(add, v[0] + v[1])
+BINARY(mul, v[0] * v[1])
+
+// x where `choose` is not 0, y elsewhere
+extern "C" __global__ void __launch_bounds__(256)
+    select(const unsigned char* choose, const ELEMENT* x, const ELEMENT* y, ELEMENT* z, u64 n) {
+    map<2>({x, y}, z, n, [choose](const float(&v)[2], u64 i) { return choose[i] ? v[0] : v[1]; });
+}
+
+// x where `of` is above `limit`, y elsewhere
+extern "C" __global__ void __launch_bounds__(256)
+    select_above(const ELEMENT* of, const ELEMENT* x, const ELEMENT* y, ELEMENT* z, u64 n, float limit) {
+    map<3>({of, x, y}, z, n, [limit](const float(&v)[3], u64) { return v[0] > limit ? v[1] : v[2]; });
+}
+
+// c everywhere
+extern "C" __global__ void __launch_bounds__(256) fill(ELEMENT* z, u64 n, float c) {
+    u64 i = u64(blockIdx.x) * blockDim.x + threadIdx.x;
+    if (i < n) z[i] = from_float<ELEMENT>(c);
+}
+
+// From ELEMENT to the other of the two types.
+extern "C" __global__ void __launch_bounds__(256) cast(const ELEMENT* x, OTHER* z, u64 n) {
+    u64 i = u64(blockIdx.x) * blockDim.x + threadIdx.x;
+    if (i < n) z[i] = from_float<OTHER>(to_float(x[i]));
 }

@@ -19,3 +19,9 @@ template <int WARPS> __device__ __forceinline__ float block_sum(float x, float* 
     for (int i = 0; i < WARPS; ++i) x += room[i];
     return x;
 }
+
+// The same in double precision.
+__device__ __forceinline__ double warp_sum(double x) {
+    for (int i = 16; i > 0; i /= 2) x += __shfl_xor_sync(~0u, x, i);
+    return x;
+}

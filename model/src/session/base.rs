@@ -81,7 +81,11 @@ impl Base {
             }
             rows += 1;
         }
-        let table = |x| Tensor::from_f64s(&[rows, self.frequencies.len()], self.dtype(), x);
+        let device = self.weights.embed.device();
+        let table = |x| {
+            let table = Tensor::from_f64s(&[rows, self.frequencies.len()], self.dtype(), x)?;
+            table.to(device)
+        };
         Ok([table(&cos)?, table(&sin)?])
     }
 

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use ops::values;
+use ops::{Device, values};
 use rayon::prelude::*;
 
 use super::Session;
@@ -57,7 +57,8 @@ pub fn logits(sessions: &mut [Session]) -> Result<Vec<Vec<f64>>> {
         }
     }
     let next = sessions.iter().filter_map(|s| s.state.next.as_ref());
-    Ok(next.map(|logits| logits.to_f64s()).collect())
+    next.map(|logits| Ok(logits.to(Device::Cpu)?.to_f64s()))
+        .collect()
 }
 
 /// Each session reads tokens of its own, side by side: what [`Session::read`] gives for each.

@@ -4,7 +4,7 @@
 //! there is no more room, those still needed move to the front. So a token costs a row written and, spread over many tokens, a
 //! row or two moved, and what a query sees lies side by side, as attention reads it.
 
-use ops::{DType, Tensor};
+use ops::Tensor;
 
 use crate::Result;
 
@@ -17,12 +17,10 @@ pub(super) struct Rows {
 }
 
 impl Rows {
-    /// None yet, of this shape each.
-    pub fn new(row: &[usize], dtype: DType) -> Self {
-        Rows {
-            buffer: Tensor::zeros(&[&[0], row].concat(), dtype),
-            len: 0,
-        }
+    /// None yet, of this shape each, of the dtype and on the device of `like`.
+    pub fn new(row: &[usize], like: &Tensor) -> Result<Self> {
+        let buffer = like.full_like(&[&[0], row].concat(), 0.0)?;
+        Ok(Rows { buffer, len: 0 })
     }
 
     /// Number of rows.
@@ -60,7 +58,7 @@ impl Rows {
                 } else {
                     most.max(kept + t)
                 };
-                let mut larger = Tensor::zeros(&shape, self.buffer.dtype());
+                let mut larger = self.buffer.full_like(&shape, 0.0)?;
                 larger.put_rows(0, &self.rows(first, self.len)?)?;
                 self.buffer = larger;
             } else {
@@ -87,13 +85,13 @@ pub(super) struct Cache {
 
 impl Cache {
     /// Nothing read yet, for keys and values of shape `row` = [m, h].
-    pub fn new(row: &[usize], dtype: DType, window: usize, chunk: usize) -> Self {
-        Cache {
-            k: Rows::new(row, dtype),
-            v: Rows::new(row, dtype),
+    pub fn new(row: &[usize], like: &Tensor, window: usize, chunk: usize) -> Result<Self> {
+        Ok(Cache {
+            k: Rows::new(row, like)?,
+            v: Rows::new(row, like)?,
             window,
             chunk,
-        }
+        })
     }
 
     /// Positions that a query sees, its own included.

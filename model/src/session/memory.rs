@@ -152,10 +152,12 @@ impl Memory {
         Ok(merged)
     }
 
-    /// A tensor of this shape in this dtype, out of a memory of this model.
-    fn take(&self, name: &str, shape: &[usize], dtype: DType) -> Result<Tensor> {
+    /// A tensor of this shape, of the dtype and on the device of `like`, out of a memory of this model.
+    fn take(&self, name: &str, shape: &[usize], like: &Tensor) -> Result<Tensor> {
         match self.tensors.get(name) {
-            Some(tensor) if tensor.shape() == shape => Ok(tensor.cast(dtype)),
+            Some(tensor) if tensor.shape() == shape => {
+                Ok(tensor.cast(like.dtype()).to(like.device())?)
+            }
             other => {
                 let found = other.map_or("is missing".to_string(), |t| format!("is {t:?}"));
                 let message = format!("{found}, and {shape:?} was expected; the file is damaged");
@@ -183,7 +185,7 @@ impl Session {
                 back.add_assign(&difference)?;
                 let mut rest = w.clone();
                 values::sgd_update(&mut rest, &back, 1.0)?;
-                if dtype == base.dtype() && rest.sum_of_squares()? > 0.0 {
+                if dtype == base.dtype() && values::norm(&[&rest])?.item()? > 0.0 {
                     put(format!("rest.{name}"), &rest);
                 }
             }
@@ -232,16 +234,16 @@ impl Session {
             return Err(Error::setting("memory", header.position(), message));
         }
         let mut session = Session::start(base, options)?;
-        let (config, dtype) = (&base.config, base.dtype());
+        let (config, like) = (&base.config, &base.weights.embed);
         let state = &mut session.state;
         let first = config.first_fast();
         for (j, w) in state.fast.iter_mut().enumerate() {
             for (w, name) in w.each_mut().into_iter().zip(fast_names(first + j)) {
                 let shape = w.shape().to_vec();
-                w.add_assign(&memory.take(&format!("difference.{name}"), &shape, dtype)?)?;
+                w.add_assign(&memory.take(&format!("difference.{name}"), &shape, like)?)?;
                 let rest = format!("rest.{name}");
                 if memory.tensors.contains_key(&rest) {
-                    w.add_assign(&memory.take(&rest, &shape, dtype)?)?;
+                    w.add_assign(&memory.take(&rest, &shape, like)?)?;
                 }
             }
         }
@@ -265,11 +267,11 @@ impl Session {
         for (i, cache) in state.caches.iter_mut().enumerate() {
             let open = if i > first { open } else { 0 };
             let shape = [&[cache.needed(header.inputs, open)], &row[..]].concat();
-            let [k, v] = ["k", "v"].map(|x| memory.take(&format!("cache.{i}.{x}"), &shape, dtype));
+            let [k, v] = ["k", "v"].map(|x| memory.take(&format!("cache.{i}.{x}"), &shape, like));
             cache.push(&k?, &v?, 0)?;
         }
         if asked {
-            state.next = Some(memory.take("logits", &[1, config.vocab_size], dtype)?);
+            state.next = Some(memory.take("logits", &[1, config.vocab_size], like)?);
         }
         if let Some(losses) = memory.tensors.get("surprise") {
             state.surprise.losses = losses.to_f64s();
@@ -284,7 +286,7 @@ impl Session {
                     "of the memory's open mini-batch would have closed it; the file is damaged";
                 return damaged("targets", header.targets.len(), message);
             }
-            session.open(&memory.take("open", &[open, config.hidden_size], dtype)?)?;
+            session.open(&memory.take("open", &[open, config.hidden_size], like)?)?;
             session.state.targets = header.targets.clone();
         }
         let ids = header.targets.iter().chain(&header.last).copied();

@@ -20,7 +20,7 @@ mod surprise;
 
 use std::sync::Arc;
 
-use ops::{DType, Tensor, Var, cross_entropy, linear_cross_entropy};
+use ops::{DType, Device, Tensor, Var, concat, cross_entropy, linear_cross_entropy};
 
 pub use base::Base;
 pub use generate::generate;
@@ -86,7 +86,7 @@ impl Session {
         let b = options.ttt(&base.config).map_or(1, |t| t.mini_batch_size);
         let chunk = CHUNK.checked_next_multiple_of(b).unwrap_or(b);
         Ok(Session {
-            state: State::new(base, chunk),
+            state: State::new(base, chunk)?,
             base: base.clone(),
             options,
             chunk,
@@ -109,7 +109,7 @@ impl Session {
         if let Some(logits) = self.state.next.take() {
             // the last token went in for its logits; now its target is known
             let nll = cross_entropy(&Var::constant(logits), &[first].into())?;
-            losses.extend(nll.value().to_f64s());
+            losses.push(nll.value().item()?);
             self.close(&[first])?;
         }
         let known = match self.state.last {
@@ -241,10 +241,12 @@ impl Session {
                     nll.into_value()
                 }
             };
-            losses.extend(nll.to_f64s());
+            losses.push(Var::constant(nll));
             at = end;
         }
-        Ok(losses)
+        // a device is waited for once
+        let losses = concat(&losses.iter().collect::<Vec<_>>(), 0)?;
+        Ok(losses.value().to(Device::Cpu)?.to_f64s())
     }
 
     /// Notes what the prefix made of inputs that have gone in, if the session learns.

@@ -7,6 +7,7 @@ use ops::Tensor;
 use super::base::Base;
 use super::cache::{Cache, Rows};
 use super::surprise::Surprise;
+use crate::Result;
 use crate::weights::Fast;
 
 /// What a text has left behind. A clone shares all buffers with it until one of them writes.
@@ -34,21 +35,22 @@ pub(super) struct State {
 
 impl State {
     /// At the start of a text of which at most `chunk` inputs are open, go in at once, or both.
-    pub fn new(base: &Base, chunk: usize) -> Self {
+    pub fn new(base: &Base, chunk: usize) -> Result<Self> {
         let config = &base.config;
         let row = [config.kv_heads(), config.head_dim()];
-        let cache = |window| Cache::new(&row, base.dtype(), window, chunk);
-        State {
+        let like = &base.weights.embed;
+        let cache = |window| Cache::new(&row, like, window, chunk);
+        Ok(State {
             fast: base.weights.fast(),
-            caches: config.windows().map(cache).collect(),
-            open: Rows::new(&[config.hidden_size], base.dtype()),
+            caches: config.windows().map(cache).collect::<Result<_>>()?,
+            open: Rows::new(&[config.hidden_size], like)?,
             targets: vec![],
             last: None,
             next: None,
             inputs: 0,
             steps: 0,
             surprise: Surprise::default(),
-        }
+        })
     }
 
     /// Bytes of its buffers, with the fast weights of the first `learners` fast layers; those of the others are the model's.

@@ -16,7 +16,7 @@
 
 use std::sync::Arc;
 
-use ops::{Tensor, values};
+use ops::{Device, Tensor, values};
 
 use super::base::{Base, fast_mlp, matrices};
 use super::options::Options;
@@ -95,7 +95,7 @@ impl Base {
         let targets: Arc<[u32]> = targets.into();
         let [nll, mut dy] = values::linear_cross_entropy(&y, self.head(), &targets)?;
         if let Some(quantile) = options.surprise {
-            let losses = nll.to_f64s();
+            let losses = nll.to(Device::Cpu)?.to_f64s();
             let mean = losses.iter().sum::<f64>() / losses.len() as f64;
             if !state.surprise.surprises(mean, quantile) {
                 return Ok(nll);
@@ -241,19 +241,8 @@ impl Base {
 
 /// W <- W - s g with s = eta min(1, c / |g|) / decay and the norm over all matrices together; g is last block first.
 fn update(fast: &mut [Fast<Tensor>], g: &[Fast<Tensor>], ttt: &Ttt, decay: f64) -> Result<()> {
-    let mut square = 0.0;
-    for g in g.iter().flat_map(Fast::each) {
-        square += g.sum_of_squares()?;
-    }
     let (eta, c) = (ttt.inner_learning_rate / decay, ttt.inner_clip_norm);
-    let s = match c > 0.0 && square > c * c {
-        true => eta * c / square.sqrt(),
-        false => eta,
-    };
-    for (w, g) in fast.iter_mut().zip(g.iter().rev()) {
-        for (w, g) in w.each_mut().into_iter().zip(g.each()) {
-            values::sgd_update(w, g, s)?;
-        }
-    }
-    Ok(())
+    let mut w: Vec<&mut Tensor> = fast.iter_mut().flat_map(Fast::each_mut).collect();
+    let g: Vec<&Tensor> = g.iter().rev().flat_map(Fast::each).collect();
+    Ok(values::inner_update(&mut w, &g, eta, c)?)
 }

@@ -16,7 +16,7 @@ use autograd::{At, Cost, Op, apply, apply1};
 use super::{vjp_of, vjp_of_meaning};
 use crate::dtype::{Float, for_float};
 use crate::error::{Error, Result};
-use crate::{Tensor, Var, derived, par};
+use crate::{Tensor, Var, cuda, derived, par};
 
 type Ids = Arc<[u32]>;
 
@@ -51,6 +51,9 @@ impl Op<Tensor> for CrossEntropy {
     fn eval(&self, x: &[&Tensor]) -> Result<Vec<Tensor>> {
         let (z, ids) = (x[0], &self.0);
         let v = check("cross_entropy", z, ids)?;
+        if let Some(cuda) = cuda::of("cross_entropy", [z])? {
+            return cuda.cross_entropy(z, ids);
+        }
         Ok(for_float!("cross_entropy", z.dtype(), T => {
             let data = z.data::<T>();
             let lse = Tensor::build(&[ids.len()], |out: &mut [T]| {
@@ -118,6 +121,9 @@ impl Op<Tensor> for CrossEntropyBwd {
     fn eval(&self, x: &[&Tensor]) -> Result<Vec<Tensor>> {
         let (z, dn, lse, ids) = (x[0], x[1], x[2], &self.0);
         let v = check("cross_entropy_bwd", z, ids)?;
+        if let Some(cuda) = cuda::of("cross_entropy_bwd", x.iter().copied())? {
+            return Ok(vec![cuda.cross_entropy_bwd(x, ids)?]);
+        }
         Ok(vec![for_float!("cross_entropy_bwd", z.dtype(), T => {
             let (z_, dn, lse) = (z.data::<T>(), dn.data::<T>(), lse.data::<T>());
             Tensor::build(z.shape(), |out: &mut [T]| {
@@ -163,6 +169,9 @@ impl Op<Tensor> for CrossEntropyBwdBwd {
     fn eval(&self, x: &[&Tensor]) -> Result<Vec<Tensor>> {
         let (z, dn, a, lse, ids) = (x[0], x[1], x[2], x[3], &self.0);
         let v = check("cross_entropy_bwd_bwd", z, ids)?;
+        if let Some(cuda) = cuda::of("cross_entropy_bwd_bwd", x.iter().copied())? {
+            return cuda.cross_entropy_bwd_bwd(x, ids);
+        }
         Ok(for_float!("cross_entropy_bwd_bwd", z.dtype(), T => {
             let (z_, dn, a, lse) = (z.data::<T>(), dn.data::<T>(), a.data::<T>(), lse.data::<T>());
             let dz2 = Tensor::build(z.shape(), |out: &mut [T]| {

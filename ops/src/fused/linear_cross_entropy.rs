@@ -31,7 +31,7 @@ use crate::dtype::{Float, for_float};
 use crate::error::{Error, Result};
 use crate::gemm::{Into, gemm, mat};
 use crate::primitives::{broadcast, mul, reshape};
-use crate::{Tensor, Var, derived, par};
+use crate::{Tensor, Var, cuda, derived, par};
 
 type Ids = Arc<[u32]>;
 
@@ -147,6 +147,9 @@ impl Op<Tensor> for LinearCrossEntropy {
     fn eval(&self, x: &[&Tensor]) -> Result<Vec<Tensor>> {
         let ids = &self.ids;
         let [t, d, v] = check(self.name(), x[0], x[1], ids)?;
+        if let Some(cuda) = cuda::of(self.name(), x.iter().copied())? {
+            return cuda.linear_cross_entropy(x, ids, self.gradient);
+        }
         Ok(for_float!("linear_cross_entropy", x[0].dtype(), T => {
             let (x, w) = (x[0].data::<T>(), x[1].data::<T>());
             let (mut nll, mut lse) = (Buffer::<T>::zeros(t), Buffer::<T>::zeros(t));
@@ -263,6 +266,10 @@ impl Op<Tensor> for Bwd {
         let results = self.results.0;
         let [dn, big_r] = self.ct.spread(&x[2..]);
         let (lse, r) = (x[x.len() - 2], x[x.len() - 1]);
+        if let Some(cuda) = cuda::of(BWD, x.iter().copied())? {
+            let caches = [lse, r];
+            return cuda.linear_cross_entropy_bwd([x[0], x[1]], ids, [dn, big_r], caches, results);
+        }
         Ok(for_float!(BWD, x[0].dtype(), T => {
             let (x, w, lse, r) = (x[0].data::<T>(), x[1].data::<T>(), lse.data::<T>(), r.data::<T>());
             let zeros = Buffer::<T>::zeros(t);
@@ -361,11 +368,7 @@ fn bwd(
 fn with_gradient(x: &[Var], ids: &Ids) -> Result<Vec<Var>> {
     let nll = |x: &[Var]| Ok(vec![derived::linear_cross_entropy(&x[0], &x[1], ids)?]);
     let n = nll(x)?.swap_remove(0);
-    let ones = Tensor::from_f64s(
-        n.value().shape(),
-        n.value().dtype(),
-        &vec![1.0; n.value().len()],
-    )?;
+    let ones = n.value().full_like(n.value().shape(), 1.0)?;
     let r = vjp_of(nll, x, &[Some(Var::constant(ones))])?.swap_remove(0);
     Ok(vec![n, r])
 }
@@ -387,6 +390,9 @@ impl Op<Tensor> for BwdBwd {
     fn eval(&self, x: &[&Tensor]) -> Result<Vec<Tensor>> {
         let ids = &self.0;
         let [t, d, v] = check(BWD_BWD, x[0], x[1], ids)?;
+        if let Some(cuda) = cuda::of(BWD_BWD, x.iter().copied())? {
+            return cuda.linear_cross_entropy_bwd_bwd(x, ids);
+        }
         Ok(for_float!(BWD_BWD, x[0].dtype(), T => {
             let [x, w, dn, b, lse] = [0, 1, 2, 3, 4].map(|i| x[i].data::<T>());
             let (mut dx2, mut dw2) = (Buffer::<T>::zeros(t * d), Buffer::<T>::zeros(v * d));

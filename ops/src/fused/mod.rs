@@ -37,9 +37,11 @@ pub(crate) fn vjp_of(
     let x: Vec<Var> = x.iter().map(Var::alias).collect();
     let y = f(&x)?;
     let dx = autograd::vjp(&y, ct, &x)?;
-    let zero = |x: &Var| Var::constant(Tensor::zeros(x.value().shape(), x.value().dtype()));
-    let or_zero = |(dx, x): (Option<Var>, &Var)| dx.unwrap_or_else(|| zero(x));
-    Ok(dx.into_iter().zip(&x).map(or_zero).collect())
+    let or_zero = |(dx, x): (Option<Var>, &Var)| match dx {
+        Some(dx) => Ok(dx),
+        None => Ok(Var::constant(x.value().zeros_like()?)),
+    };
+    dx.into_iter().zip(&x).map(or_zero).collect()
 }
 
 /// The rule at the top of a tower: the vjp of its meaning with respect to the first `inputs` inputs; the rest are caches.

@@ -16,7 +16,7 @@ use autograd::{At, Op, apply, apply1};
 use super::{Present, vjp_of, vjp_of_meaning};
 use crate::dtype::{Float, for_float};
 use crate::error::{Error, Result};
-use crate::{Element, Tensor, Var, derived, par};
+use crate::{Element, Tensor, Var, cuda, derived, par};
 
 fn check(op: &'static str, x: &Tensor, w: &Tensor) -> Result<usize> {
     match (x.shape().last(), w.shape()) {
@@ -44,6 +44,9 @@ impl Op<Tensor> for RmsNorm {
     fn eval(&self, x: &[&Tensor]) -> Result<Vec<Tensor>> {
         let (x, w, eps) = (x[0], x[1], self.eps);
         let d = check("rms_norm", x, w)?;
+        if let Some(cuda) = cuda::of("rms_norm", [x, w])? {
+            return Ok(vec![cuda.rms_norm([x, w], eps)?]);
+        }
         Ok(vec![for_float!("rms_norm", x.dtype(), T => {
             let (x_, w) = (x.data::<T>(), w.data::<T>());
             Tensor::build(x.shape(), |out: &mut [T]| {
@@ -109,6 +112,9 @@ impl Op<Tensor> for RmsNormBwd {
             let message = format!("x {x:?} with cotangent {dy:?}");
             return Err(Error::shape("rms_norm_bwd", message));
         }
+        if let Some(cuda) = cuda::of("rms_norm_bwd", [x, w, dy])? {
+            return cuda.rms_norm_bwd([x, w, dy], eps, self.weight);
+        }
         Ok(for_float!("rms_norm_bwd", x.dtype(), T => {
             let (x_, w, dy) = (x.data::<T>(), w.data::<T>(), dy.data::<T>());
             let row = |i: usize| i * d..(i + 1) * d;
@@ -169,6 +175,10 @@ impl Op<Tensor> for RmsNormBwdBwd {
         let [a, b] = self.present.spread(&x[3..]);
         let (x, w, dy, eps) = (x[0], x[1], x[2], self.eps);
         let d = check("rms_norm_bwd_bwd", x, w)?;
+        let all = [x, w, dy].into_iter().chain(a).chain(b);
+        if let Some(cuda) = cuda::of("rms_norm_bwd_bwd", all)? {
+            return cuda.rms_norm_bwd_bwd([x, w, dy], [a, b], eps);
+        }
         Ok(for_float!("rms_norm_bwd_bwd", x.dtype(), T => {
             let (x_, w_, dy_) = (x.data::<T>(), w.data::<T>(), dy.data::<T>());
             let (a_, b) = (a.map(|a| a.data::<T>()), b.map(|b| b.data::<T>()));

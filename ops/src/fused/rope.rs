@@ -4,7 +4,7 @@ use autograd::{At, Op, apply1};
 
 use crate::dtype::{Float, for_float};
 use crate::error::{Error, Result};
-use crate::{Tensor, Var, par};
+use crate::{Tensor, Var, cuda, par};
 
 pub(super) struct Rope {
     pub(super) cos: Tensor,
@@ -32,6 +32,9 @@ impl Op<Tensor> for Rope {
         let fits = |m: &Tensor| *m.shape() == [t, h / 2] && m.dtype() == x.dtype();
         if h % 2 != 0 || !fits(cos) || !fits(sin) {
             return Err(misfit(x));
+        }
+        if let Some(cuda) = cuda::of("rope", [x, cos, sin])? {
+            return Ok(vec![cuda.rope(x, [cos, sin], self.inverse)?]);
         }
         Ok(vec![for_float!("rope", x.dtype(), T => {
             let (x_, cos, sin) = (x.data::<T>(), cos.data::<T>(), sin.data::<T>());

@@ -5,7 +5,7 @@ use autograd::{At, Op, apply1};
 use crate::dtype::for_float;
 use crate::error::{Error, Result};
 use crate::primitives::{neg, scale};
-use crate::{Tensor, Var, par};
+use crate::{Tensor, Var, cuda, par};
 
 struct SgdUpdate;
 
@@ -20,6 +20,9 @@ impl Op<Tensor> for SgdUpdate {
         if !s.shape().is_empty() || s.dtype() != w.dtype() {
             let message = format!("step {s:?} is not a scalar of the dtype of w {w:?}");
             return Err(Error::shape("sgd_update", message));
+        }
+        if let Some(cuda) = cuda::of("sgd_update", [w, g, s])? {
+            return Ok(vec![cuda.sgd_update(w, g, s)?]);
         }
         let s = s.item()?;
         Ok(vec![for_float!("sgd_update", w.dtype(), T => {
@@ -65,7 +68,11 @@ impl Op<Tensor> for Times {
         "times"
     }
     fn eval(&self, x: &[&Tensor]) -> Result<Vec<Tensor>> {
-        let (s, x) = (x[0].item()?, x[1]);
+        let (s, x) = (x[0], x[1]);
+        if let Some(cuda) = cuda::of("times", [s, x])? {
+            return Ok(vec![cuda.times(s, x)?]);
+        }
+        let s = s.item()?;
         Ok(vec![for_float!("times", x.dtype(), T => {
             let s = <T as crate::Element>::from_f64(s);
             Tensor::build(x.shape(), |out: &mut [T]| par::map1(out, x.data(), move |x| s * x))
@@ -89,6 +96,9 @@ impl Op<Tensor> for Dot {
     fn eval(&self, x: &[&Tensor]) -> Result<Vec<Tensor>> {
         let (a, b) = (x[0], x[1]);
         same("dot", a, b)?;
+        if let Some(cuda) = cuda::of("dot", [a, b])? {
+            return Ok(vec![cuda.dot(a, b)?]);
+        }
         let dot = for_float!("dot", a.dtype(), T => par::dot_f64(a.data::<T>(), b.data::<T>()));
         Ok(vec![Tensor::scalar(a.dtype(), dot)])
     }

@@ -40,7 +40,7 @@ use crate::error::{Error, Result};
 use crate::gemm::{Into, Mat, gemm, mat};
 use crate::primitives::{Transpose, add, matmul};
 use crate::products::{Products, THIN};
-use crate::{Tensor, Var, derived, par};
+use crate::{Tensor, Var, cuda, derived, par};
 
 /// Rows per tile. A product of fewer rows runs slower, because it packs a whole weight for them; with more, a tile of a wide
 /// MLP leaves the cache.
@@ -190,6 +190,9 @@ impl Op<Tensor> for SwigluMlp {
 
     fn eval(&self, x: &[&Tensor]) -> Result<Vec<Tensor>> {
         let [t, d, ff] = check("swiglu_mlp", x)?;
+        if let Some(cuda) = cuda::of(self.name(), x.iter().copied())? {
+            return cuda.swiglu_mlp(x);
+        }
         Ok(for_float!("swiglu_mlp", x[0].dtype(), T => {
             let [x, gate, up, down] = [0, 1, 2, 3].map(|i| Matrix::<T>::of(x[i]));
             let (mut y, mut g, mut u) = (Buffer::scratch(t * d), Buffer::scratch(t * ff), Buffer::scratch(t * ff));
@@ -258,6 +261,9 @@ impl Op<Tensor> for SwigluMlpBwd {
     fn eval(&self, x: &[&Tensor]) -> Result<Vec<Tensor>> {
         let [t, d, ff] = check(BWD, x)?;
         let results = self.results.0;
+        if let Some(cuda) = cuda::of(BWD, x.iter().copied())? {
+            return cuda.swiglu_mlp_bwd(&x[..6], self.ct.spread(&x[6..]), results);
+        }
         Ok(for_float!(BWD, x[0].dtype(), T => {
             let [x_, gate, up, down, g, u] = [0, 1, 2, 3, 4, 5].map(|i| Matrix::<T>::of(x[i]));
             let [dy, eg, eu] = self.ct.spread(&x[6..]).map(|c| c.map(Matrix::<T>::of));
@@ -399,6 +405,10 @@ impl Op<Tensor> for SwigluMlpBwdBwd {
     fn eval(&self, x: &[&Tensor]) -> Result<Vec<Tensor>> {
         let [t, d, ff] = check(BWD_BWD, x)?;
         let results = self.results.0;
+        if let Some(cuda) = cuda::of(BWD_BWD, x.iter().copied())? {
+            let (ct, dh) = (self.ct.spread(&x[7..]), x[x.len() - 1]);
+            return cuda.swiglu_mlp_bwd_bwd(&x[..7], ct, dh, results);
+        }
         Ok(for_float!(BWD_BWD, x[0].dtype(), T => {
             let [x_, gate, up, down, g, u, dy] = [0, 1, 2, 3, 4, 5, 6].map(|i| Matrix::<T>::of(x[i]));
             let [ddx, ddgate, ddup, dddown] = self.ct.spread(&x[7..]).map(|c| c.map(Matrix::<T>::of));

@@ -27,10 +27,10 @@ use super::rms_norm::{RmsNorm, RmsNormBwd};
 use super::rope::Rope;
 use super::sgd::same;
 use super::swiglu_mlp::{SwigluMlp, SwigluMlpBwd};
-use crate::dtype::{Float, for_float};
+use crate::dtype::{DType, Float, for_float};
 use crate::error::{Error, Result};
 use crate::gemm::{Into, gemm, mat};
-use crate::{Element, Tensor, par};
+use crate::{Device, Element, Tensor, Transpose, cuda, par};
 
 /// What an op gives that always has N results.
 fn all<const N: usize>(results: Vec<Tensor>) -> [Tensor; N] {
@@ -79,6 +79,9 @@ pub fn linear(x: &Tensor, w: &Tensor) -> Result<Tensor> {
     if width == 0 || t * width != x.len() || x.dtype() != w.dtype() {
         return Err(misfit());
     }
+    if let Some(cuda) = cuda::of("linear", [x, w])? {
+        return cuda.matmul(Transpose::B, [1, t, width, out], [x, w], &[t, out]);
+    }
     Ok(for_float!("linear", x.dtype(), T => {
         Tensor::build(&[t, out], |y: &mut [T]| {
             let w = mat(w.data(), out, width).transpose();
@@ -115,6 +118,10 @@ pub fn linear_bwd(layers: &[(&Tensor, &Tensor)]) -> Result<Tensor> {
     };
     if !layers.iter().all(fits) {
         return Err(misfit());
+    }
+    let all = layers.iter().flat_map(|layer| [layer.0, layer.1]);
+    if let Some(cuda) = cuda::of("linear_bwd", all)? {
+        return cuda.linear_bwd(layers, [t, width]);
     }
     Ok(for_float!("linear_bwd", first.dtype(), T => {
         Tensor::build(&[t, width], |dx: &mut [T]| {
@@ -219,10 +226,74 @@ pub fn linear_cross_entropy(x: &Tensor, w: &Tensor, ids: &Arc<[u32]>) -> Result<
 /// Errors: shapes or dtypes that differ.
 pub fn sgd_update(w: &mut Tensor, g: &Tensor, s: f64) -> Result<()> {
     same("sgd_update", w, g)?;
+    if let Some(cuda) = cuda::of("sgd_update", [&*w, g])? {
+        return cuda.sgd_update_assign(w, g, s);
+    }
     for_float!("sgd_update", w.dtype(), T => {
         let s = T::from_f64(s);
         let w = w.make_mut::<T>().expect("dispatched on this dtype");
         par::update(w, g.data(), |w, g| *w -= s * g);
     });
     Ok(())
+}
+
+/// W <- W - s g in place, with s = eta min(1, c / |g|) for the norm of all gradients together, accumulated in f64; s = eta if c is 0.
+/// Copies a matrix first if its buffer is shared.
+///
+/// Errors: shapes or dtypes that differ.
+pub fn inner_update(w: &mut [&mut Tensor], g: &[&Tensor], eta: f64, c: f64) -> Result<()> {
+    if w.len() != g.len() {
+        let message = format!("{} matrices and {} gradients", w.len(), g.len());
+        return Err(Error::shape("inner_update", message));
+    }
+    for (w, g) in w.iter().zip(g) {
+        same("inner_update", w, g)?;
+    }
+    let all = g.iter().copied().chain(w.iter().map(|w| &**w));
+    if let Some(cuda) = cuda::of("inner_update", all)? {
+        return cuda.inner_update(w, g, eta, c);
+    }
+    let norm = norm(g)?.item()?;
+    let s = if c > 0.0 && norm > c {
+        eta * c / norm
+    } else {
+        eta
+    };
+    for (w, g) in w.iter_mut().zip(g) {
+        sgd_update(w, g, s)?;
+    }
+    Ok(())
+}
+
+/// The norm of all tensors together, a scalar where they live: in f64, or in f32 on a device; accumulated in f64 in a fixed order.
+///
+/// Errors: no tensor; dtypes that nothing computes in.
+pub fn norm(x: &[&Tensor]) -> Result<Tensor> {
+    if x.is_empty() {
+        return Err(Error::shape("norm", "no tensor"));
+    }
+    if let Some(cuda) = cuda::of("norm", x.iter().copied())? {
+        return cuda.norm(x);
+    }
+    let mut square = 0.0;
+    for x in x {
+        for_float!("norm", x.dtype(), T => {
+            square += par::sum(x.data::<T>(), |x: T| x.to_f64() * x.to_f64());
+        });
+    }
+    Ok(Tensor::scalar(DType::F64, square.sqrt()))
+}
+
+/// The values of scalars of one dtype or several. From a device they come together, in one wait.
+///
+/// Errors: a tensor of another number of elements than one; scalars on several devices; work on the device that failed.
+pub fn items(x: &[&Tensor]) -> Result<Vec<f64>> {
+    let Some(cuda) = cuda::of("items", x.iter().copied())? else {
+        return x.iter().map(|x| x.item()).collect();
+    };
+    if let Some(x) = x.iter().find(|x| x.len() != 1) {
+        return Err(Error::shape("items", format!("{x:?} has not one element")));
+    }
+    let all = cuda.concat(x, 1, &[x.len()])?;
+    Ok(all.to(Device::Cpu)?.to_f64s())
 }

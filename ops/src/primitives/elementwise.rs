@@ -1,11 +1,12 @@
 //! Elementwise primitives: add mul neg scale recip exp log sigmoid rsqrt cast.
 
 use autograd::{At, Op, apply1};
+use kernels_cu::elementwise as device;
 
 use crate::dtype::{DType, Float, for_float};
 use crate::error::{Error, Result};
 use crate::products::Products;
-use crate::{Tensor, Var, par};
+use crate::{Tensor, Var, cuda, par};
 
 /// One input, one output, one function per element.
 #[derive(Clone, Copy)]
@@ -34,6 +35,18 @@ impl Unary {
             Unary::Rsqrt => par::map1(out, x, |x| T::ONE / Float::sqrt(x)),
         }
     }
+
+    fn on_device(self) -> device::Unary {
+        match self {
+            Unary::Neg => device::Unary::Neg,
+            Unary::Scale(c) => device::Unary::Scale(c as f32),
+            Unary::Recip => device::Unary::Recip,
+            Unary::Exp => device::Unary::Exp,
+            Unary::Log => device::Unary::Log,
+            Unary::Sigmoid => device::Unary::Sigmoid,
+            Unary::Rsqrt => device::Unary::Rsqrt,
+        }
+    }
 }
 
 impl Op<Tensor> for Unary {
@@ -50,6 +63,9 @@ impl Op<Tensor> for Unary {
     }
 
     fn eval(&self, x: &[&Tensor]) -> Result<Vec<Tensor>> {
+        if let Some(cuda) = cuda::of(self.name(), x.iter().copied())? {
+            return Ok(vec![cuda.unary(self.on_device(), x[0])?]);
+        }
         let x = x[0];
         Ok(vec![for_float!(self.name(), x.dtype(), T => {
             Tensor::build(x.shape(), |out: &mut [T]| self.run(x.data(), out))
@@ -131,6 +147,13 @@ impl Op<Tensor> for Binary {
             let message = format!("{a:?} and {b:?} differ; broadcast or cast one of them first");
             return Err(Error::shape(self.name(), message));
         }
+        if let Some(cuda) = cuda::of(self.name(), x.iter().copied())? {
+            let f = match self {
+                Binary::Add => device::Binary::Add,
+                Binary::Mul => device::Binary::Mul,
+            };
+            return Ok(vec![cuda.binary(f, a, b)?]);
+        }
         if let Binary::Add = self
             && let Some(sum) = Products::add(a, b)?
         {
@@ -178,6 +201,9 @@ impl Op<Tensor> for Cast {
         "cast"
     }
     fn eval(&self, x: &[&Tensor]) -> Result<Vec<Tensor>> {
+        if let Some(cuda) = cuda::of("cast", [x[0]])? {
+            return Ok(vec![cuda.cast(x[0], self.0)?]);
+        }
         Ok(vec![x[0].cast(self.0)])
     }
     fn vjp(&self, at: &At<Tensor>, ct: &[Option<Var>]) -> Result<Vec<Option<Var>>> {

@@ -4,7 +4,7 @@ use autograd::{At, Op, apply1};
 
 use crate::dtype::for_float;
 use crate::error::{Error, Result};
-use crate::{Tensor, Var};
+use crate::{Tensor, Var, cuda};
 
 struct Reshape(Vec<usize>);
 
@@ -43,6 +43,9 @@ impl Op<Tensor> for Permute {
         let shape: Vec<usize> = axes.iter().map(|&a| x.shape()[a]).collect();
         let strides = strides(x.shape());
         let strides: Vec<usize> = axes.iter().map(|&a| strides[a]).collect();
+        if let Some(cuda) = cuda::of("permute", [x])? {
+            return Ok(vec![cuda.strided(x, &shape, &strides)?]);
+        }
         Ok(vec![for_float!("permute", x.dtype(), T => {
             let data = x.data::<T>();
             Tensor::build(&shape, |out: &mut [T]| {
@@ -118,6 +121,10 @@ impl Op<Tensor> for Slice {
         let (outer, size, inner) = around(x.shape(), axis);
         let mut shape = x.shape().to_vec();
         shape[axis] = end - start;
+        if let Some(cuda) = cuda::of("slice", [x])? {
+            let sizes = [outer, size, inner];
+            return Ok(vec![cuda.slice(x, sizes, [start, end], &shape)?]);
+        }
         Ok(vec![for_float!("slice", x.dtype(), T => {
             let data = x.data::<T>();
             Tensor::build(&shape, |out: &mut [T]| {
@@ -168,6 +175,9 @@ impl Op<Tensor> for Pad {
         let (outer, size, inner) = around(x.shape(), axis);
         let mut shape = x.shape().to_vec();
         shape[axis] = before + size + after;
+        if let Some(cuda) = cuda::of("pad", [x])? {
+            return Ok(vec![cuda.pad(x, [outer, size, inner], before, &shape)?]);
+        }
         Ok(vec![for_float!("pad", x.dtype(), T => {
             let data = x.data::<T>();
             Tensor::build(&shape, |out: &mut [T]| {
@@ -226,6 +236,9 @@ impl Op<Tensor> for Concat {
         let mut shape = x[0].shape().to_vec();
         shape[axis] = x.iter().map(|t| t.shape()[axis]).sum();
         let (outer, size, inner) = around(&shape, axis);
+        if let Some(cuda) = cuda::of("concat", x.iter().copied())? {
+            return Ok(vec![cuda.concat(x, outer, &shape)?]);
+        }
         Ok(vec![for_float!("concat", x[0].dtype(), T => {
             Tensor::build(&shape, |out: &mut [T]| {
                 let mut at = 0;

@@ -6,7 +6,7 @@ use crate::dtype::for_float;
 use crate::error::{Error, Result};
 use crate::gemm::{Into, gemm, mat};
 use crate::products::Products;
-use crate::{Tensor, Var};
+use crate::{Tensor, Var, cuda};
 
 /// Which operand of a product is transposed.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -68,6 +68,10 @@ impl Op<Tensor> for Matmul {
         } else {
             vec![batch, m, n]
         };
+        if let Some(cuda) = cuda::of("matmul", [a, b])? {
+            let sizes = [batch, m, k, n];
+            return Ok(vec![cuda.matmul(self.0, sizes, [a, b], &shape)?]);
+        }
         if self.0 == Transpose::A
             && let Some(thin) = Products::of(a, b)
         {

@@ -7,7 +7,7 @@ mod matmul;
 mod reduce;
 
 pub use elementwise::{add, cast, exp, log, mul, neg, recip, rsqrt, scale, sigmoid, sub};
-pub use index::{gather, scatter_add, select};
+pub use index::{gather, scatter_add, select, select_above};
 pub use layout::{concat, pad, permute, reshape, slice};
 pub use matmul::{Transpose, matmul};
 pub use reduce::{broadcast, sum, sum_all};

@@ -4,7 +4,7 @@ use autograd::{At, Op, apply1};
 
 use crate::dtype::{Float, for_float};
 use crate::error::{Error, Result};
-use crate::{Tensor, Var};
+use crate::{Tensor, Var, cuda};
 
 /// A broadcast from `small` to `big` along axes where `small` has size 1 (same rank), as nested loops: adjacent axes of
 /// the same kind merged. Each entry: (size, step in `small`).
@@ -63,6 +63,10 @@ impl Op<Tensor> for Broadcast {
             let message = format!("{x:?} to {:?}; sizes must agree or be 1", self.0);
             return Err(Error::shape("broadcast", message));
         };
+        if let Some(cuda) = cuda::of("broadcast", [x])? {
+            let (sizes, steps): (Vec<usize>, Vec<usize>) = loops.into_iter().unzip();
+            return Ok(vec![cuda.strided(x, &sizes, &steps)?.reshape(&self.0)?]);
+        }
         Ok(vec![for_float!("broadcast", x.dtype(), T => {
             let data = x.data::<T>();
             Tensor::build(&self.0, |out: &mut [T]| {
@@ -104,6 +108,9 @@ impl Op<Tensor> for Sum {
             let message = format!("{x:?} to {:?}; sizes must agree or be 1", self.0);
             return Err(Error::shape("sum", message));
         };
+        if let Some(cuda) = cuda::of("sum", [x])? {
+            return Ok(vec![cuda.sum(x, &self.0)?]);
+        }
         Ok(vec![for_float!("sum", x.dtype(), T => {
             let data = x.data::<T>();
             Tensor::build(&self.0, |out: &mut [T]| {

@@ -1,7 +1,10 @@
 //! The command line.
 
+use std::path::Path;
+
 use clap::{Parser, Subcommand};
-use ops::Device;
+use model::Model;
+use ops::{DType, Device};
 
 /// Models that learn while they read: train, evaluate and run TTT-E2E.
 #[derive(Parser)]
@@ -52,9 +55,9 @@ pub enum Command {
 }
 
 /// f32 or f64; the others only store.
-pub fn compute_dtype(dtype: ops::DType) -> model::Result<ops::DType> {
+pub fn compute_dtype(dtype: DType) -> model::Result<DType> {
     match dtype {
-        ops::DType::F32 | ops::DType::F64 => Ok(dtype),
+        DType::F32 | DType::F64 => Ok(dtype),
         _ => {
             let message =
                 "the CPU computes in f32 and f64; weights stored in bf16 or f16 are converted";
@@ -66,21 +69,34 @@ pub fn compute_dtype(dtype: ops::DType) -> model::Result<ops::DType> {
 /// What to run on.
 #[derive(clap::Args)]
 pub struct Machine {
-    /// Device to run on
+    /// Device to run on: cpu, cuda, or cuda:1 for the second of them
     #[arg(long, default_value = "cpu")]
     device: Device,
-    /// Threads to use; 0 means one per core
+    /// Threads to use on the CPU; 0 means one per core
     #[arg(long, default_value_t = 0)]
     threads: usize,
 }
 
 impl Machine {
-    /// Number of threads: as asked, or one per core.
+    /// The device, once it is certain that there is one.
+    pub fn device(&self) -> model::Result<Device> {
+        self.device.check()?;
+        Ok(self.device)
+    }
+
+    /// A model on the device, in a dtype that is computed in.
+    pub fn load(&self, folder: &Path, dtype: DType) -> model::Result<Model> {
+        let device = self.device()?;
+        Model::load(folder, compute_dtype(dtype)?)?.to(device)
+    }
+
+    /// Number of threads: as asked, or one per core. Another device than the CPU does one thing after the other, so one thread asks
+    /// for them.
     pub fn threads(&self) -> usize {
-        let Device::Cpu = self.device;
-        match self.threads {
-            0 => cores(),
-            n => n,
+        match (self.device, self.threads) {
+            (Device::Cpu, 0) => cores(),
+            (Device::Cpu, n) => n,
+            _ => 1,
         }
     }
 }

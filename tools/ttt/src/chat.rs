@@ -55,7 +55,7 @@ impl Chat {
     /// Reads lines and answers them until the input ends.
     pub fn run(&self) -> Result<()> {
         let sampler = self.draws.sampler()?;
-        let model = Model::load(&self.model, crate::args::compute_dtype(self.dtype)?)?;
+        let model = self.machine.load(&self.model, self.dtype)?;
         let tokenizer = load_tokenizer(&self.model, &model.config)?;
         let options = self.learning.options(&model.config)?;
         let workers = Workers::new(self.machine.threads(), 1)?;

@@ -88,7 +88,7 @@ struct Losses {
 impl Eval {
     /// Reads the texts and prints the losses.
     pub fn run(&self) -> Result<()> {
-        let model = Model::load(&self.model, crate::args::compute_dtype(self.dtype)?)?;
+        let model = self.machine.load(&self.model, self.dtype)?;
         let tokenizer = load_tokenizer(&self.model, &model.config)?;
         let readings = self.readings(&model)?;
         let sequence_length = match self.sequence_length {

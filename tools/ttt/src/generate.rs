@@ -116,7 +116,7 @@ impl Generate {
     /// Reads the prompt and writes on.
     pub fn run(&self) -> Result<()> {
         let sampler = self.draws.sampler()?;
-        let model = Model::load(&self.model, crate::args::compute_dtype(self.dtype)?)?;
+        let model = self.machine.load(&self.model, self.dtype)?;
         let tokenizer = load_tokenizer(&self.model, &model.config)?;
         let options = self.learning.options(&model.config)?;
         let prompt = tokenizer.encode(&self.prompt()?)?;

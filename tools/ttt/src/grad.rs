@@ -7,7 +7,7 @@ use model::files::{read_input_ids, write_tensors};
 use model::gradients::{Workers, sequence_gradient};
 use model::memory::Bytes;
 use model::weights::fast_names;
-use model::{Model, Reading, Result};
+use model::{Reading, Result};
 use ops::{DType, Tensor};
 
 use crate::args::Machine;
@@ -45,7 +45,7 @@ pub struct Grad {
 impl Grad {
     /// Computes and writes.
     pub fn run(&self) -> Result<()> {
-        let model = Model::load(&self.model, crate::args::compute_dtype(self.dtype)?)?;
+        let model = self.machine.load(&self.model, self.dtype)?;
         let ids = read_input_ids(&self.tokens, model.config.vocab_size)?;
         let reading = Reading {
             first_order: self.first_order,
@@ -55,9 +55,12 @@ impl Grad {
         let workers = Workers::new(self.machine.threads(), 1)?;
         let run = |ids: &Vec<u32>| sequence_gradient(&model, ids, &reading);
         let result = workers.map(&[ids], run).remove(0)?;
-        let loss = Tensor::from_f64s(&[1], self.dtype, &[result.loss])?;
-        let mut out: Vec<(String, &Tensor)> =
-            vec![("loss".into(), &loss), ("token_nll".into(), &result.nll)];
+        let loss = result.loss.item()?;
+        let loss_tensor = Tensor::from_f64s(&[1], self.dtype, &[loss])?;
+        let mut out: Vec<(String, &Tensor)> = vec![
+            ("loss".into(), &loss_tensor),
+            ("token_nll".into(), &result.nll),
+        ];
         for (name, g) in result.gradient.named() {
             out.push((format!("grad.{name}"), g));
         }
@@ -68,7 +71,7 @@ impl Grad {
             }
         }
         write_tensors(&self.out, out, &BTreeMap::new())?;
-        println!("loss {:.12}", result.loss);
+        println!("loss {loss:.12}");
         Ok(())
     }
 }

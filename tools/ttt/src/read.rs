@@ -104,7 +104,7 @@ pub enum Ended {
 impl Read {
     /// Reads, learns, saves and says how well the texts were predicted.
     pub fn run(&self) -> Result<Ended> {
-        let model = Model::load(&self.model, crate::args::compute_dtype(self.dtype)?)?;
+        let model = self.machine.load(&self.model, self.dtype)?;
         let tokenizer = load_tokenizer(&self.model, &model.config)?;
         let options = self.learning.options(&model.config)?;
         let mut corpora = vec![];

@@ -88,6 +88,7 @@ pub struct Metrics {
 impl Train {
     /// Trains, evaluates, reports.
     pub fn run(&self) -> Result<Outcome> {
+        self.machine.device()?;
         let (settings, folder) = self.settings_and_folder()?;
         let tokenizer = load_tokenizer(&settings.data.tokenizer)?;
         let cache = crate::cache::cache_dir();
@@ -169,6 +170,7 @@ impl Train {
                 model
             }
         };
+        let model = model.to(self.machine.device()?)?;
         Trainer::new(model, settings.training.clone(), self.machine.threads())
     }
 

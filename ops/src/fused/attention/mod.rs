@@ -45,7 +45,7 @@ use autograd::{At, Cost, Op, apply};
 use super::{Present, vjp_of, vjp_of_meaning};
 use crate::dtype::{Float, for_float};
 use crate::error::{Error, Result};
-use crate::{Tensor, Var, derived, par};
+use crate::{Tensor, Var, cuda, derived, par};
 use geometry::Geometry;
 
 /// Queries, and keys and values of the cache and current ones.
@@ -96,6 +96,9 @@ impl Op<Tensor> for SwaAttention {
     /// o, and the cache lse [t, n].
     fn eval(&self, x: &[&Tensor]) -> Result<Vec<Tensor>> {
         let g = Geometry::of(self.name(), x, self.window)?;
+        if let Some(cuda) = cuda::of(self.name(), x.iter().copied())? {
+            return cuda.swa_attention(x, self.window);
+        }
         Ok(for_float!(self.name(), x[0].dtype(), T => {
             forward::forward::<T>(&g, &Inputs::of(x)).to_vec()
         }))
@@ -142,6 +145,9 @@ impl Op<Tensor> for SwaAttentionBwd {
 
     fn eval(&self, x: &[&Tensor]) -> Result<Vec<Tensor>> {
         let g = Geometry::of(self.name(), x, self.window)?;
+        if let Some(cuda) = cuda::of(self.name(), x.iter().copied())? {
+            return cuda.swa_attention_bwd(x, self.window, self.wanted.0);
+        }
         Ok(for_float!(self.name(), x[0].dtype(), T => {
             let caches = Caches { o: x[6].data(), lse: x[7].data() };
             let d = backward::backward::<T>(&g, &Inputs::of(x), x[5].data(), &caches, self.wanted.0);
@@ -188,6 +194,9 @@ impl Op<Tensor> for SwaAttentionBwdBwd {
     fn eval(&self, x: &[&Tensor]) -> Result<Vec<Tensor>> {
         let g = Geometry::of(self.name(), x, self.window)?;
         let ct = self.present.spread(&x[8..]);
+        if let Some(cuda) = cuda::of(self.name(), x.iter().copied())? {
+            return cuda.swa_attention_bwd_bwd(x, self.window, ct, self.wanted.0);
+        }
         Ok(for_float!(self.name(), x[0].dtype(), T => {
             let ct = ct.map(|c| c.map(|c| c.data::<T>()));
             let caches = Caches { o: x[6].data(), lse: x[7].data() };

@@ -3,17 +3,20 @@
 use std::time::Instant;
 
 use model::Result;
-use ops::{DType, Tensor, Transpose, Var, matmul};
+use ops::{Tensor, Transpose, Var, matmul};
 
-/// FLOP/s of the best of three 1024-cube products.
-pub fn gemm_rate(dtype: DType) -> Result<f64> {
+/// FLOP/s of the best of three 1024-cube products, of the dtype and on the device of `like`.
+pub fn gemm_rate(like: &Tensor) -> Result<f64> {
     let n = 1024;
     let x: Vec<f64> = (0..n * n).map(|i| (i % 17) as f64 / 17.0).collect();
-    let x = Var::constant(Tensor::from_f64s(&[n, n], dtype, &x)?);
+    let x = Tensor::from_f64s(&[n, n], like.dtype(), &x)?;
+    let x = Var::constant(x.to(like.device())?);
     let mut best = f64::INFINITY;
     for _ in 0..3 {
         let start = Instant::now();
-        matmul(&x, &x, Transpose::None)?;
+        let y = matmul(&x, &x, Transpose::None)?;
+        // a number of it is there once all of it is
+        y.value().reshape(&[n * n])?.rows(0, 1)?.item()?;
         best = best.min(start.elapsed().as_secs_f64());
     }
     Ok(2.0 * (n as f64).powi(3) / best)

@@ -51,7 +51,9 @@ impl Step {
     /// Times both steps and prints.
     pub fn run(&self) -> Result<()> {
         let dtype = crate::args::compute_dtype(self.dtype)?;
+        let device = self.machine.device()?;
         let (model, ids) = self.workload.load(dtype)?;
+        let model = model.to(device)?;
         let threads = self.machine.threads();
         let report = measure(&model, &ids, self.workload.repeat, self.memory, threads)?;
         match self.json {
@@ -84,10 +86,12 @@ pub fn measure(
         let start = Instant::now();
         let run = |ids: &&[u32]| sequence_gradient(model, ids, reading);
         let result = workers.map(&[ids], run).remove(0)?;
+        // a device has done all that was asked for once it has the loss
+        let loss = result.loss.item()?;
         let seconds = start.elapsed().as_secs_f64();
         // check before believing a time
         for (name, g) in result.gradient.named() {
-            if g.first_non_finite().is_some() || !result.loss.is_finite() {
+            if g.first_non_finite().is_some() || !loss.is_finite() {
                 return Err(model::Error::NotFinite {
                     what: format!("the gradient of {name}"),
                     remedy: "time a model whose step is sound",
@@ -96,8 +100,11 @@ pub fn measure(
         }
         Ok(seconds)
     };
-    let dtype = model.weights.values()[0].dtype();
-    let gemm = || workers.map(&[()], |()| gemm_rate(dtype)).remove(0);
+    let gemm = || {
+        workers
+            .map(&[()], |()| gemm_rate(&model.weights.embed))
+            .remove(0)
+    };
     step(&training)?;
     let (mut times, mut static_times, mut rates) = (vec![], vec![], vec![]);
     for _ in 0..repeat {

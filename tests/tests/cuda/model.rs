@@ -1,0 +1,176 @@
+//! Models on the device: the meta-gradient, training, reading and writing.
+
+use std::path::Path;
+
+use ::model::files::read_input_ids;
+use ::model::gradients::sequence_gradient;
+use ::model::session::Session;
+use ::model::train::{Schedule, Trainer};
+use ::model::{Config, Model, Reading};
+use ::ops::derived::relative_error;
+use ::ops::{DType, Device, Tensor};
+
+use crate::process::{again, on_device};
+
+const CUDA: Device = Device::Cuda(0);
+
+/// Losses, gradients and final fast weights.
+fn meta_gradient(model: &Model, ids: &[u32]) -> Vec<Tensor> {
+    let result = sequence_gradient(model, ids, &Reading::default()).expect("a gradient");
+    let mut all = vec![result.nll];
+    all.extend(result.gradient.values().into_iter().cloned());
+    all.extend(result.fast.iter().flat_map(|f| f.each().map(Tensor::clone)));
+    all
+}
+
+/// The largest error of any tensor, relative to its largest element, is at most twice that of the CPU in f32.
+#[test]
+fn the_meta_gradient_is_as_good_as_on_the_cpu() {
+    if !on_device("model::the_meta_gradient_is_as_good_as_on_the_cpu") {
+        return;
+    }
+    for case in ["two_fast_blocks", "grouped_query_llama", "ragged_tail"] {
+        let case = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("oracle")
+            .join(case);
+        let load = |dtype| Model::load(&case, dtype).expect("a model");
+        let exact = load(DType::F64);
+        let ids = read_input_ids(&case.join("tokens.safetensors"), exact.config.vocab_size);
+        let ids = ids.expect("token ids");
+        let exact = meta_gradient(&exact, &ids);
+        let cpu = meta_gradient(&load(DType::F32), &ids);
+        let got = meta_gradient(&load(DType::F32).to(CUDA).expect("a device"), &ids);
+        let error = |x: &[Tensor]| {
+            let errors = x
+                .iter()
+                .zip(&exact)
+                .map(|(x, exact)| relative_error(x, exact));
+            errors.fold(0.0, f64::max)
+        };
+        let (got, cpu) = (error(&got), error(&cpu));
+        println!("{}: {got:.1e}, on the CPU {cpu:.1e}", case.display());
+        assert!(
+            got <= 2.0 * cpu,
+            "{}: {got:e}, on the CPU {cpu:e}",
+            case.display()
+        );
+    }
+}
+
+fn config() -> Config {
+    serde_json::from_value(serde_json::json!({
+        "vocab_size": 23, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 3, "num_attention_heads": 2,
+        "num_key_value_heads": 1, "sliding_window": 11,
+        "ttt": {"mini_batch_size": 4, "num_fast_layers": 2, "inner_learning_rate": 0.5, "inner_clip_norm": 1.0},
+    }))
+    .expect("a configuration")
+}
+
+fn schedule(steps: u64) -> Schedule {
+    serde_json::from_value(serde_json::json!({
+        "steps": steps, "batch_size": 2, "accumulation": 1, "sequence_length": 14, "learning_rate": 0.01,
+        "min_learning_rate": 0.001, "warmup": 0.2, "weight_decay": 0.1, "beta1": 0.9, "beta2": 0.95, "clip_norm": 1.0,
+        "inner_warmup_start": 0.5, "inner_warmup": 0.2, "first_order": false, "seed": 1,
+    }))
+    .expect("a schedule")
+}
+
+fn trainer(device: Device, dtype: DType) -> Trainer {
+    let model = Model::random(&config(), 3, dtype).expect("a model");
+    let model = model.to(device).expect("a device");
+    Trainer::new(model, schedule(10), 1).expect("a trainer")
+}
+
+fn tokens(step: u32, sequence: u32) -> Vec<u32> {
+    (0..15)
+        .map(|i| (i * i + 3 * step + 7 * sequence + i) % 23)
+        .collect()
+}
+
+/// Ten steps in f32 drift from those in f64 by as much as on the CPU, twice that at most, and by rounding: 2^-20 of a loss.
+#[test]
+fn ten_steps_follow_those_of_the_cpu() {
+    if !on_device("model::ten_steps_follow_those_of_the_cpu") {
+        return;
+    }
+    let mut trainers = [
+        trainer(Device::Cpu, DType::F64),
+        trainer(Device::Cpu, DType::F32),
+        trainer(CUDA, DType::F32),
+    ];
+    for step in 0..10 {
+        let sequences = [tokens(step, 0), tokens(step, 1)];
+        let sequences = sequences.each_ref().map(Vec::as_slice);
+        let losses = trainers
+            .each_mut()
+            .map(|t| t.step(&sequences).expect("a step"));
+        let [exact, cpu, got] = losses.map(|m| m.loss);
+        let allowed = 2.0 * (cpu - exact).abs() + exact / f64::from(1 << 20);
+        println!("{step}: {exact} {cpu} {got}");
+        assert!(
+            (got - exact).abs() <= allowed,
+            "step {step}: {exact}, {cpu} on the CPU, {got}"
+        );
+    }
+}
+
+const WAITS: &str = "model::a_step_waits_once";
+
+/// Marks between which calls of the driver are counted.
+const MARKS: [&str; 2] = ["the step begins", "the step ends"];
+
+#[test]
+fn a_step_waits_once() {
+    if std::env::var_os("TTT_INTERPRETED_TRACE").is_some() {
+        let mut trainer = trainer(CUDA, DType::F32);
+        let sequences = [tokens(0, 0), tokens(0, 1)];
+        let sequences = sequences.each_ref().map(Vec::as_slice);
+        eprintln!("{}", MARKS[0]);
+        trainer.step(&sequences).expect("a step");
+        eprintln!("{}", MARKS[1]);
+        return;
+    }
+    let Some(output) = again(WAITS, &[("TRACE", "on")]) else {
+        return;
+    };
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
+    let (_, rest) = said.split_once(MARKS[0]).expect("a mark");
+    let (step, _) = rest.split_once(MARKS[1]).expect("a mark");
+    let count = |call: &str| step.lines().filter(|line| line.contains(call)).count();
+    assert!(
+        count("cuLaunchKernel") > 1000,
+        "{}",
+        count("cuLaunchKernel")
+    );
+    let waits = count("Synchronize") + count("cuStreamQuery") + count("cuEventQuery");
+    assert_eq!(waits, 1, "a step waits for the device once");
+}
+
+#[test]
+fn sessions_read_and_write_as_on_the_cpu() {
+    if !on_device("model::sessions_read_and_write_as_on_the_cpu") {
+        return;
+    }
+    let model = Model::random(&config(), 3, DType::F32).expect("a model");
+    let mut sessions = [Device::Cpu, CUDA].map(|device| {
+        let model = model.clone().to(device).expect("a device");
+        Session::new(&model, true).expect("a session")
+    });
+    let text = [tokens(1, 1), tokens(2, 2)].concat();
+    let close = |[a, b]: [Vec<f64>; 2]| {
+        assert_eq!(a.len(), b.len());
+        // seven inner steps, each of some hundred roundings of 2^-24
+        let far = a.iter().zip(&b).find(|(a, b)| (*a - *b).abs() > 1e-4);
+        assert!(far.is_none(), "{far:?}");
+    };
+    close(sessions.each_mut().map(|s| s.read(&text).expect("losses")));
+    for token in [3, 5, 8] {
+        close(sessions.each_mut().map(|s| s.logits().expect("logits")));
+        close(
+            sessions
+                .each_mut()
+                .map(|s| s.read(&[token]).expect("a loss")),
+        );
+    }
+}

@@ -1,0 +1,55 @@
+//! Tests that start themselves again, where there is a device.
+
+use std::process::{Command, Output};
+
+use cuda_interpreted::links;
+use kernels::interpreted::compiler;
+
+/// Set in the process that finds the driver.
+const INSIDE: &str = "TESTS_INSIDE_INTERPRETED_CUDA";
+
+/// True in a process that finds a device. In any other the test of this name is run again in two that do, one whose device works as
+/// late and one whose device works as early as a device may; both must succeed with nothing found.
+pub fn on_device(test: &str) -> bool {
+    if std::env::var_os(INSIDE).is_some() {
+        return true;
+    }
+    for work in ["late", "early"] {
+        let Some(output) = again(test, &[("WORK", work)]) else {
+            return false;
+        };
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{work}: {said}");
+        // the compiler of kernels asks for a table of the driver's that is not documented, and does without
+        let found =
+            |line: &&str| line.contains("(interpreted)") && !line.contains("cuGetExportTable");
+        assert_eq!(said.lines().find(found), None, "{work}: {said}");
+    }
+    false
+}
+
+/// Runs a test again where it finds the driver, with settings of that. None where there is no compiler of kernels.
+pub fn again(test: &str, settings: &[(&str, &str)]) -> Option<Output> {
+    compiler()?;
+    let program = std::env::current_exe().expect("a path");
+    // target/PROFILE/deps/PROGRAM
+    let target = program.ancestors().nth(3).expect("a target folder");
+    let folder = target.join("interpreted");
+    links::make(&folder, &program).unwrap_or_else(|error| panic!("{error}"));
+    let mut path = links::search_path(&folder);
+    path.push(":");
+    path.push(target.join("nvrtc/nvidia/cuda_nvrtc/lib"));
+    let mut command = Command::new(&program);
+    command
+        .env("LD_LIBRARY_PATH", path)
+        .env("XDG_CACHE_HOME", target.join("kernels"))
+        .env(INSIDE, "1")
+        .args(["--exact", test, "--nocapture"]);
+    for (name, value) in settings {
+        command.env(format!("TTT_INTERPRETED_{name}"), value);
+    }
+    let output = command.output().expect("a process");
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    assert!(stdout.contains("running 1 test"), "no test {test}");
+    Some(output)
+}
