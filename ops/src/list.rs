@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::{DType, Transpose, Var, derived};
 
 /// A function of several variables with several results.
@@ -194,7 +194,7 @@ pub fn cases() -> Vec<Case> {
         let tables = move |x: &[Var]| {
             let x = x[0].value();
             let (cos, sin) = derived::rope_tables(start, 5, 6, 500_000.0, x.dtype())?;
-            Ok((cos.to(x.device())?, sin.to(x.device())?))
+            Ok::<_, Error>((cos.to(x.device())?, sin.to(x.device())?))
         };
         let f = move |x: &[Var]| {
             let (cos, sin) = tables(x)?;

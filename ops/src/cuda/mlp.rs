@@ -8,13 +8,8 @@ use crate::error::Result;
 
 impl Cuda {
     fn mlp(&self, x: &[&Tensor]) -> SwigluMlp {
-        SwigluMlp {
-            t: x[0].shape()[0],
-            d: x[0].shape()[1],
-            ff: x[1].shape()[0],
-            dtype: self.kernel_type,
-            gradients: self.kernel_type,
-        }
+        let [t, d, ff] = [x[0].shape()[0], x[0].shape()[1], x[1].shape()[0]];
+        SwigluMlp::new([t, d, ff], self.kernel_type)
     }
 
     /// y, g and u of [x, G, U, D].

@@ -75,17 +75,17 @@ fn mistakes_are_sentences() {
     let x = tensor(&[2]);
     let there = x.to(CUDA).expect("a device");
     let [a, b] = [&x, &there].map(|x| Var::constant(x.clone()));
-    let error = add(&a, &b).err().expect("two devices").to_string();
+    let error = add(&a, &b).expect_err("two devices").to_string();
     assert_eq!(
         error,
         "add: its inputs live on cpu and cuda:0; move them to one device first"
     );
     let wide = Tensor::from_f64s(&[1], DType::F64, &[1.0]).expect("one");
-    let error = wide.to(CUDA).err().expect("f64").to_string();
+    let error = wide.to(CUDA).expect_err("f64").to_string();
     assert!(
         error.contains("f64") && error.contains("--dtype f32"),
         "{error}"
     );
-    let error = x.to(Device::Cuda(7)).err().expect("one device").to_string();
+    let error = x.to(Device::Cuda(7)).expect_err("one device").to_string();
     assert!(error.contains("none with number 7"), "{error}");
 }

@@ -18,7 +18,7 @@ use ::ops;
 fn refused(case: &Case) -> Option<&'static str> {
     match case.op {
         "cast" => Some("f64"),
-        "swa_attention" if case.shapes[0][2] % 8 != 0 => Some("multiple of 8"),
+        "swa_attention" if !case.shapes[0][2].is_multiple_of(8) => Some("multiple of 8"),
         _ => None,
     }
 }
@@ -39,7 +39,7 @@ fn every_op_is_as_good_as_on_the_cpu() {
         let moved = narrow.iter().map(|x| x.to(Device::Cuda(0)));
         let moved: Vec<Tensor> = moved.collect::<ops::Result<_>>().expect("a device");
         if let Some(why) = refused(case) {
-            let error = results(case, &moved, false).err().expect("a refusal");
+            let error = results(case, &moved, false).expect_err("a refusal");
             assert!(error.to_string().contains(why), "{error}");
             continue;
         }

@@ -3,7 +3,7 @@
 use std::process::{Command, Output};
 
 use cuda_interpreted::links;
-use kernels::interpreted::compiler;
+use kernels::compiler;
 
 /// Set in the process that finds the driver.
 const INSIDE: &str = "TESTS_INSIDE_INTERPRETED_CUDA";
