@@ -64,7 +64,7 @@ impl Info {
         let header = &memory.header;
         let mut learned = vec![];
         for (name, difference) in memory.differences() {
-            let norm = difference.cast(DType::F64).sum_of_squares()?.sqrt();
+            let norm = ops::values::norm(&[&difference.cast(DType::F64)])?.item()?;
             let name = name.to_string();
             learned.push(Norm { name, norm });
         }
