@@ -1,6 +1,6 @@
 //! Calls: by name, through an address, and of the functions that print.
 
-use super::decoder::Place;
+use super::functions::Place;
 use super::line::Line;
 use super::symbols::Symbol;
 use crate::error::Result;

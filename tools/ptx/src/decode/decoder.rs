@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use super::functions::Called;
 use super::line::Line;
 use super::slots::{self, Mention, Slots};
 use super::symbols::{Scopes, Symbol};
@@ -14,17 +15,15 @@ use crate::error::{Error, Result};
 use crate::exec::registers::Bank;
 use crate::flow;
 use crate::hopper::Touched;
-use crate::program::{
-    Action, Fill, Guard, Inst, NOWHERE, Param, Program, Register, SHARED_START, Step,
-};
+use crate::program::{Action, Fill, Guard, Inst, NOWHERE, Param, Program, SHARED_START, Step};
 use crate::text::ast::{Function, Instruction, Module, Operand, Statement, Variable};
-use crate::types::{Space, Type};
+use crate::types::Space;
 
 pub(super) struct Decoder<'m> {
     pub module: &'m Module,
     pub program: Program,
     pub scopes: Scopes,
-    constants: HashMap<(Bank, Fill), usize>,
+    pub constants: HashMap<(Bank, Fill), usize>,
     /// Functions called so far, with their parameters and results in local memory.
     pub functions: Vec<Called<'m>>,
     /// Calls: instruction, which of its functions, index of the function.
@@ -32,34 +31,13 @@ pub(super) struct Decoder<'m> {
     /// Registers that the instructions so far touch.
     touched: Vec<Touched>,
     /// Predicate that holds the carry flag.
-    carry: Option<usize>,
+    pub carry: Option<usize>,
     /// Registers declared so far.
-    numbered: usize,
+    pub numbered: usize,
     mentions: Vec<Mention>,
     /// Instructions that are not known become problems, and decoding goes on.
     goes_on: bool,
     problems: Vec<Error>,
-}
-
-/// Registers of a kind, with all that is called.
-const MOST_REGISTERS: usize = 1 << 18;
-
-/// Where a parameter of a function lives.
-#[derive(Debug, Clone, Copy)]
-pub(super) enum Place {
-    /// Offset in local memory, and bytes.
-    Memory(u64, u64),
-    Register(Register),
-}
-
-/// A device function and where its parameters live.
-pub(super) struct Called<'m> {
-    pub function: &'m Function,
-    pub params: Vec<Place>,
-    pub returns: Vec<Place>,
-    start: u32,
-    /// Functions that it calls.
-    calls: Vec<usize>,
 }
 
 /// Decodes the kernel `name` of a module: once to see which registers live when, and again with their slots.
@@ -217,103 +195,7 @@ impl<'m> Decoder<'m> {
         self.program.param_bytes = offset as usize;
     }
 
-    /// Index of a function that is called.
-    pub fn function(&mut self, name: &str, line: u32) -> Result<usize> {
-        if let Some(known) = self.functions.iter().position(|f| f.function.name == name) {
-            return Ok(known);
-        }
-        let module = self.module;
-        let mut candidates = module
-            .functions
-            .iter()
-            .filter(|f| !f.entry && f.name == name);
-        let Some(function) = candidates.find(|f| f.body.is_some()) else {
-            return Err(Error::at(
-                line,
-                format!("the function {name} has no body here"),
-            ));
-        };
-        let place = |d: &mut Self, list: &[Variable]| -> Vec<Place> {
-            list.iter().map(|v| d.parameter(v)).collect()
-        };
-        let (params, returns) = (
-            place(self, &function.params),
-            place(self, &function.returns),
-        );
-        self.functions.push(Called {
-            function,
-            params,
-            returns,
-            start: 0,
-            calls: vec![],
-        });
-        Ok(self.functions.len() - 1)
-    }
-
-    fn parameter(&mut self, variable: &Variable) -> Place {
-        let Some(ty) = variable.register else {
-            return Place::Memory(self.local(variable.size, variable.align), variable.size);
-        };
-        let bank = match ty.bits() {
-            1 => Bank::Predicate,
-            64 => Bank::Double,
-            _ => Bank::Word,
-        };
-        Place::Register(Register {
-            bank,
-            slot: self.fresh(bank),
-            bits: ty.bits(),
-        })
-    }
-
-    fn called(&mut self, index: usize) -> Result<(usize, usize)> {
-        let Called {
-            function,
-            params,
-            returns,
-            ..
-        } = &self.functions[index];
-        let function = *function;
-        let named = function
-            .params
-            .iter()
-            .zip(params)
-            .chain(function.returns.iter().zip(returns));
-        let named: Vec<(String, Place)> = named.map(|(v, at)| (v.name.clone(), *at)).collect();
-        self.scopes.open();
-        for (name, place) in named {
-            match place {
-                Place::Memory(at, bytes) => self
-                    .scopes
-                    .declare_symbol(&name, Symbol::CallParam(at, bytes)),
-                Place::Register(register) => self.scopes.declare_register(&name, register),
-            }
-        }
-        let range = self.body(function)?;
-        self.scopes.close();
-        Ok(range)
-    }
-
-    /// Registers and local variables have one place per function, so a function may not call itself.
-    fn no_recursion(&self, from: usize, line: u32) -> Result<()> {
-        let mut reached = vec![false; self.functions.len()];
-        let mut left = self.functions[from].calls.clone();
-        while let Some(next) = left.pop() {
-            if next == from {
-                let name = &self.functions[from].function.name;
-                return Err(Error::at(
-                    line,
-                    format!("{name} may call itself, which is not supported"),
-                ));
-            }
-            if !std::mem::replace(&mut reached[next], true) {
-                left.extend(&self.functions[next].calls);
-            }
-        }
-        Ok(())
-    }
-
-    fn body(&mut self, function: &'m Function) -> Result<(usize, usize)> {
+    pub fn body(&mut self, function: &'m Function) -> Result<(usize, usize)> {
         let from = self.program.code.len();
         self.scopes.open();
         for statement in function.body.as_ref().expect("a function with a body") {
@@ -381,70 +263,6 @@ impl<'m> Decoder<'m> {
             },
         }
         Ok(())
-    }
-
-    fn registers(&mut self, ty: Type, names: &[(String, Option<u32>)], line: u32) -> Result<()> {
-        let bank = match ty.bits() {
-            1 => Bank::Predicate,
-            8 | 16 | 32 => Bank::Word,
-            64 => Bank::Double,
-            bits => {
-                let message = format!("registers of {bits} bits are not known");
-                return Err(Error::at(line, message));
-            }
-        };
-        for (name, count) in names {
-            let register = Register {
-                bank,
-                slot: self.numbered,
-                bits: ty.bits(),
-            };
-            self.numbered += count.unwrap_or(1) as usize;
-            if self.numbered - slots::NUMBERED > MOST_REGISTERS {
-                return Err(Error::at(
-                    line,
-                    format!("more than {MOST_REGISTERS} registers"),
-                ));
-            }
-            match count {
-                Some(count) => self.scopes.declare_range(name, register, *count),
-                None => self.scopes.declare_register(name, register),
-            }
-        }
-        Ok(())
-    }
-
-    fn bank(&mut self, bank: Bank) -> &mut usize {
-        match bank {
-            Bank::Predicate => &mut self.program.predicates,
-            Bank::Word => &mut self.program.words,
-            Bank::Double => &mut self.program.doubles,
-        }
-    }
-
-    /// A register of its own.
-    pub fn fresh(&mut self, bank: Bank) -> usize {
-        let slots = self.bank(bank);
-        *slots += 1;
-        *slots - 1
-    }
-
-    /// The register that always holds a value.
-    pub fn constant(&mut self, bank: Bank, fill: Fill) -> usize {
-        if let Some(slot) = self.constants.get(&(bank, fill)) {
-            return *slot;
-        }
-        let slot = self.fresh(bank);
-        self.constants.insert((bank, fill), slot);
-        self.program.fills.push((bank, slot, fill));
-        slot
-    }
-
-    pub fn carry(&mut self) -> usize {
-        if self.carry.is_none() {
-            self.carry = Some(self.fresh(Bank::Predicate));
-        }
-        self.carry.expect("set above")
     }
 
     fn instruction(&mut self, instruction: &'m Instruction) -> Result<()> {

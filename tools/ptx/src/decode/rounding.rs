@@ -308,3 +308,24 @@ pub(crate) mod f64s {
         directed(root, residual(-root, root, a, 0.0), rounding)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Rounding, TF32, round, tf32_nearest};
+
+    #[test]
+    fn the_fast_rounding_to_tf32_is_the_exact_one() {
+        let mut bits = 0u32;
+        for step in 0..200_000u32 {
+            bits = bits.wrapping_mul(1664525).wrapping_add(1013904223 + step);
+            // as it comes, just below, at and just above the middle between two, and at the ends
+            for low in [bits & 0x1fff, 0, 0xfff, 0x1000, 0x1001, 0x1fff] {
+                let x = f32::from_bits(bits & !0x1fff | low);
+                for (away, rounding) in [(false, Rounding::Nearest), (true, Rounding::Away)] {
+                    let wanted = round(f64::from(x), TF32, rounding) << 13;
+                    assert_eq!(tf32_nearest(x, away), wanted, "{x:e}, {rounding:?}");
+                }
+            }
+        }
+    }
+}

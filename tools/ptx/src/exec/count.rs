@@ -197,3 +197,47 @@ fn count_in(work: &mut Work, space: Space, addresses: &Row<u64>, mask: u32, byte
         work.shared(&shared[..shareds], bytes);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{ALL, Issues, LANES, Space, Work, count_in, count_pattern};
+
+    #[test]
+    fn a_pattern_that_is_known_counts_as_one_that_is_not() {
+        let mut state = 7u64;
+        let mut next = |below: u64| {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1);
+            (state >> 33) % below
+        };
+        for space in [Space::Shared, Space::Global] {
+            let (mut known, mut with, mut without) = (None, Work::default(), Work::default());
+            for _ in 0..4000 {
+                let bytes = 1 << next(5);
+                let mask = [ALL, 0xffff, 0x8001_0010][next(3) as usize];
+                let (stride, scatter) = ([0, 4, 16, 100][next(4) as usize], next(8) / 7 * 64);
+                let base = [next(64) * bytes, 1 << 40, u64::MAX - 2000][next(3) as usize];
+                let addresses: [u64; LANES] = std::array::from_fn(|lane| {
+                    let far = next(scatter + 1) * bytes;
+                    base.wrapping_add(lane as u64 * stride + far)
+                });
+                let bytes = bytes as usize;
+                count_pattern(&mut with, &mut known, space, &addresses, mask, bytes);
+                count_in(&mut without, space, &addresses, mask, bytes as u64);
+                assert_eq!(with, without, "{bytes} bytes at {addresses:?}");
+            }
+            assert!(without.shared_bytes + without.global_bytes > 0);
+        }
+    }
+
+    #[test]
+    fn runs_count_every_instruction_between() {
+        let mut issues = Issues::new(4);
+        assert_eq!(issues.run(0, 4, ALL), 4);
+        assert_eq!(issues.run(1, 3, 1), 2);
+        issues.without(2, 0xff);
+        let mut work = [Work::default(); 4];
+        issues.put(&mut work);
+        let counted = work.map(|work| (work.instructions, work.lanes));
+        assert_eq!(counted, [(1, 32), (2, 33), (2, 25), (1, 32)]);
+    }
+}
