@@ -44,7 +44,7 @@ pub(crate) fn list() -> Vec<Entry> {
 impl SwigluMlp {
     pub(super) fn fused_forward(&self, v: &Forward, h: &View) -> Vec<Launch> {
         let views = [Some(v.x), Some(v.gate), Some(v.up), v.g, v.u, Some(h)];
-        vec![self.fused("forward", &views, 2)]
+        self.fused("forward", &views, 2)
     }
 
     /// dh, dg, du, h, where there is dy.
@@ -64,7 +64,7 @@ impl SwigluMlp {
             (to_x || v.dup.is_some()).then_some(du),
             v.ddown.map(|_| h),
         ];
-        vec![self.fused("bwd", &views, 1)]
+        self.fused("bwd", &views, 1)
     }
 
     /// dg2, du2, dg, du, ddh, h from the product h2 and those made here.
@@ -104,14 +104,17 @@ impl SwigluMlp {
             (v.ddy.is_some() || v.ddown2.is_some()).then_some(ddh),
             v.ddy.and(v.dddown).map(|_| h),
         ];
-        vec![self.fused("bwd_bwd", &views, products)]
+        self.fused("bwd_bwd", &views, products)
     }
 
-    /// A launch with these arguments, of `products` products.
-    fn fused(&self, entry: &'static str, views: &[Option<&View>], products: u64) -> Launch {
+    /// A launch with these arguments, of `products` products; none without rows.
+    fn fused(&self, entry: &'static str, views: &[Option<&View>], products: u64) -> Vec<Launch> {
         let SwigluMlp {
             t, d, ff, dtype, ..
         } = *self;
+        if t == 0 {
+            return vec![];
+        }
         let (_, gate_up) = ENTRIES
             .into_iter()
             .find(|e| e.0 == entry)
@@ -134,7 +137,7 @@ impl SwigluMlp {
         let flags = if wide { WIDE } else { 0 } + if fours { FOURS } else { 0 };
         let sizes = [t as u32, d as u32, ff as u32, flags].map(Arg::from);
         let args = views.iter().map(|view| Arg::from(*view)).chain(sizes);
-        Launch {
+        vec![Launch {
             program: program(dtype, tile, gate_up),
             entry,
             grid: [rows as u32, columns as u32, 1],
@@ -145,6 +148,6 @@ impl SwigluMlp {
                 flops: products * 2 * (t * d * ff) as u64,
                 bytes: there().map(|view| view.bytes() as u64).sum(),
             },
-        }
+        }]
     }
 }

@@ -88,11 +88,12 @@ type Sized<'v> = (&'static str, Option<&'v View>, usize);
 
 /// Fails for the first view of another size.
 fn check(mlp: &SwigluMlp, workspace: &View, views: &[Sized]) -> Result<()> {
+    let SwigluMlp { t, d, ff, .. } = *mlp;
     let most = 1 << 31;
-    if [mlp.t, mlp.d, mlp.ff].iter().any(|x| *x == 0 || *x >= most) {
+    if d == 0 || ff == 0 || [t, d, ff].iter().any(|x| *x >= most) {
         return Err(Error::shape(
             NAME,
-            format!("{mlp:?}: sizes are from 1 to 2^31 - 1"),
+            format!("{mlp:?}: widths are from 1 to 2^31 - 1, and there are fewer than 2^31 rows"),
         ));
     }
     for (name, view, bytes) in views {

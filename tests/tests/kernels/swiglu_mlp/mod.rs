@@ -284,6 +284,23 @@ fn double_backward_pass() {
 }
 
 #[test]
+fn no_rows_give_no_gradient() {
+    late_and_early(|device| {
+        let none = mlps([0, 16, 24]);
+        let gradients: Vec<Vec<f64>> = none
+            .flat_map(|mlp| {
+                forward(device, &mlp, true);
+                double(device, &mlp, [true; 4]);
+                backward(device, &mlp, [true; 3], true)
+            })
+            .collect();
+        let zeros = gradients.iter().flatten().filter(|x| **x == 0.0).count();
+        assert_eq!(zeros, 3 * 3 * 16 * 24);
+        gradients
+    });
+}
+
+#[test]
 fn room_for_what_is_zero_is_an_error() {
     let mlp = mlps([2, 3, 4]).next().expect("one");
     let [narrow, wide, weight] = [2 * 3, 2 * 4, 3 * 4].map(|n| View::interpreted(0, n * 4));
