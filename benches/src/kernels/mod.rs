@@ -4,6 +4,7 @@ mod elementwise;
 mod losses;
 mod products;
 mod rows;
+mod steps;
 mod truth;
 
 use kernels::{Machine, from_bytes, to_bytes};
@@ -132,6 +133,7 @@ pub fn cases() -> Vec<KernelCase> {
         products::cases(),
         rows::cases(),
         losses::cases(),
+        steps::cases(),
     ]
     .into_iter()
     .flatten()

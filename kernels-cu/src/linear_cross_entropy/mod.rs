@@ -24,8 +24,8 @@ const BLOCK: [usize; 2] = [128, 256];
 const MULTIPROCESSORS: usize = 108;
 /// Most columns of a tile: 27 blocks, which with 4 or 8 blocks of rows fill the multiprocessors once or twice.
 const COLUMNS: usize = 27 * BLOCK[1];
-/// Logits of a tile, at most: 32 MiB.
-const TILE: usize = 1 << 23;
+/// Logits of a tile, at most: 64 MiB.
+const TILE: usize = 1 << 24;
 
 /// What the arrays look like.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

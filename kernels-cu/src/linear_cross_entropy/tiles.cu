@@ -58,7 +58,8 @@ extern "C" __global__ void __launch_bounds__(THREADS) forward(const float* z, co
         s[row] = first == 0 ? sum : s[row] * shrink + sum;
         m[row] = most;
     }
-    if (r && first != 0)
+    // few tiles have a larger number than all before
+    if (r && first != 0 && shrink != 1)
         for (u32 j = threadIdx.x; j < d; j += THREADS) r[row * d + j] *= shrink;
 }
 

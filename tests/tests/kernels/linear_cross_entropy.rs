@@ -45,6 +45,9 @@ impl Case {
         let mut numbers = |n: usize, dtype: DType| -> Vec<f64> {
             (0..n).map(|_| round(random.normal(), dtype)).collect()
         };
+        // the last rows are larger, so that a last tile has the largest logits
+        let mut w = numbers(v * d, dtype);
+        w[(v - v / 100) * d..].iter_mut().for_each(|w| *w *= 2.0);
         Case {
             t,
             d,
@@ -54,7 +57,7 @@ impl Case {
                 .map(|i| [0, v - 1, i * 3001 % v][i % 3] as u32)
                 .collect(),
             x: numbers(t * d, dtype),
-            w: numbers(v * d, dtype),
+            w,
             dn: numbers(t, DType::F32),
             big_r: numbers(t * d, dtype),
             b: numbers(v * d, dtype),
