@@ -61,7 +61,8 @@ fn row_shape(dtype: DType, h: usize) -> Shape {
             blocks: 2,
             ..common
         },
-        (DType::BF16, _) => common,
+        (DType::BF16, ..=96) => common,
+        (DType::BF16, _) => Shape { tile: 32, ..common },
         (DType::F32, _) => Shape {
             warps: 4,
             tile: 16,
@@ -83,6 +84,15 @@ fn column_shape(dtype: DType, h: usize) -> Shape {
         blocks: 1,
     };
     match (dtype, h) {
+        (DType::BF16, ..=64) => Shape {
+            warps: 4,
+            count: 2,
+            tile: 32,
+            step: 16,
+            held: false,
+            blocks: 2,
+            ..common
+        },
         (DType::BF16, ..=96) => common,
         (DType::BF16, _) => Shape { tile: 32, ..common },
         (DType::F32, _) => Shape {
@@ -90,6 +100,7 @@ fn column_shape(dtype: DType, h: usize) -> Shape {
             tile: 16,
             step: 16,
             held: false,
+            parts: if h <= 96 { 1 } else { 2 },
             ..common
         },
     }

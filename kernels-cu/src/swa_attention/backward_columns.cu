@@ -2,7 +2,7 @@
 // that see any of them go by, one head of the group after the other. dk or dv may be null: it is then not made.
 //
 //   q, do_ [t, n, HEAD]   k, v, dk, dv [count, m, HEAD]   rows [n, pitch, 2]: {lse, D}
-//   grid: tiles of keys, key/value heads     shared memory: k, v, two stages of q, do and rows
+//   grid: tiles of keys, key/value heads, parts of the head     shared memory: k, v, two stages of q, do and rows
 
 constexpr int THREADS = WARPS * 32, ROWS = WARPS * 16 * COUNT;
 constexpr u32 PART = TILE * Rows::PITCH, NUMBERS = TILE * 8;
@@ -33,7 +33,8 @@ swa_attention_backward_columns(const ELEMENT* q, const ELEMENT* k, const ELEMENT
     }
 
     Factor<ELEMENT, COLUMNS, COUNT, HELD> x_k, x_v;
-    float y_k[COUNT][COLUMNS / 8][4] = {}, y_v[COUNT][COLUMNS / 8][4] = {};
+    Result y_k = {}, y_v = {};
+    const int column = blockIdx.z * WIDTH;
     for (int i = 0; i < tiles.count * group; ++i) {
         copies_wait<0>();
         __syncthreads();
@@ -45,7 +46,7 @@ swa_attention_backward_columns(const ELEMENT* q, const ELEMENT* k, const ELEMENT
         const bool some_alone = is_alone(s, from);
 #pragma unroll 1
         for (int at = 0; at < TILE; at += STEP) {
-            float p[COUNT][STEP / 8][4] = {}, ds[COUNT][STEP / 8][4] = {};
+            Scores p = {}, ds = {};
             add_products<ELEMENT, COLUMNS, COUNT, STEP>(p, x_k, stage, at);
             add_products<ELEMENT, COLUMNS, COUNT, STEP>(ds, x_v, stage + PART, at);
             if (hidden) hide_queries<COUNT, STEP>(p, s, position + first + warp_row, from + at);
@@ -58,11 +59,11 @@ swa_attention_backward_columns(const ELEMENT* q, const ELEMENT* k, const ELEMENT
                     if (is_alone(s, from + at + column_in_step(j, e))) ds[r][j][e] = 0;
                 });
             }
-            if (dv) add_sums<ELEMENT, COLUMNS, COUNT, STEP>(y_v, p, stage + PART, at);
-            if (dk) add_sums<ELEMENT, COLUMNS, COUNT, STEP>(y_k, ds, stage, at);
+            if (dv) add(y_v, p, stage + PART, at, column);
+            if (dk) add(y_k, ds, stage, at, column);
         }
     }
     const int warp_first = first + warp_row, rest = int(count) - warp_first;
-    if (dk) store<COUNT>(row_of(dk, warp_first, m, kv), m, y_k, scale, rest);
-    if (dv) store<COUNT>(row_of(dv, warp_first, m, kv), m, y_v, 1, rest);
+    if (dk) store(row_of(dk, warp_first, m, kv), m, y_k, column, scale, rest);
+    if (dv) store(row_of(dv, warp_first, m, kv), m, y_v, column, 1, rest);
 }

@@ -31,7 +31,7 @@ swa_attention_backward_rows(const ELEMENT* q, const ELEMENT* cached_k, const ELE
     const RowNumbers<COUNT> of_row(rows + u64(head) * pitch, first + warp_row, pitch);
     const bool some_alone = is_alone(s, first);
     Factor<ELEMENT, COLUMNS, COUNT, HELD> x_q, x_do;
-    float y[COUNT][COLUMNS / 8][4] = {};
+    Result y = {};
     for (int i = 0; i < tiles.count; ++i) {
         const Keys keys = tiles[i];
         copies_wait<0>();
@@ -42,7 +42,7 @@ swa_attention_backward_rows(const ELEMENT* q, const ELEMENT* cached_k, const ELE
         const bool hidden = any_hidden(s, keys, TILE, first, last);
 #pragma unroll 1
         for (int at = 0; at < TILE; at += STEP) {
-            float p[COUNT][STEP / 8][4] = {}, ds[COUNT][STEP / 8][4] = {};
+            Scores p = {}, ds = {};
             add_products<ELEMENT, COLUMNS, COUNT, STEP>(p, x_q, stage, at);
             add_products<ELEMENT, COLUMNS, COUNT, STEP>(ds, x_do, stage + PART, at);
             if (hidden) hide_keys<COUNT, STEP>(p, s, keys, first + warp_row, keys.first + at);
@@ -55,9 +55,9 @@ swa_attention_backward_rows(const ELEMENT* q, const ELEMENT* cached_k, const ELE
                     if (is_alone(s, first + warp_row + row_in_warp(r, e))) ds[r][j][e] = 0;
                 });
             }
-            add_sums<ELEMENT, COLUMNS, COUNT, STEP>(y, ds, stage, at);
+            add(y, ds, stage, at, 0);
         }
     }
     const int warp_first = first + warp_row;
-    store<COUNT>(row_of(dq, warp_first, n, head), n, y, scale, int(t) - warp_first);
+    store(row_of(dq, warp_first, n, head), n, y, 0, scale, int(t) - warp_first);
 }

@@ -8,11 +8,8 @@
 //   sums [n, pitch, 2]: {gamma, rho}   a, b, c may be null, which stands for zeros; so may results, which are then not made
 
 constexpr int THREADS = WARPS * 32, ROWS = WARPS * 16 * COUNT;
-// Results of wide heads are shared among PARTS blocks, for want of registers; each makes all scores.
-constexpr int WIDTH = COLUMNS / PARTS;
 constexpr u32 PART = TILE * Rows::PITCH, OWN = ROWS * Rows::PITCH, NUMBERS = TILE * 8;
 
-using Scores = float[COUNT][STEP / 8][4];
 using Own = Factor<ELEMENT, COLUMNS, COUNT, HELD>;
 
 // P, dP, G and Y become P, dS, E and Sb.
@@ -21,15 +18,4 @@ __device__ __forceinline__ void combine(float p, float& dp, float& g, float& y, 
     dp = p * u;
     g = p * e;
     y = p * (fmaf(u, e, y) - rho);
-}
-
-using Result = float[COUNT][WIDTH / 8][4];
-
-// y += x z for STEP rows z of a tile, from `row` on; of z the columns from `column` on.
-__device__ __forceinline__ void add(Result& y, const Scores& x, u32 tile, int row, int column) {
-    add_sums<ELEMENT, COLUMNS, COUNT, STEP, WIDTH>(y, x, tile, row, column);
-}
-
-__device__ __forceinline__ void store(ELEMENT* to, u32 heads, const Result& y, int column, float scale, int count) {
-    store_rows<ELEMENT, WIDTH, COUNT>(to + column, heads * HEAD, y, scale, count, HEAD - column);
 }

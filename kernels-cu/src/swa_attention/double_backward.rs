@@ -84,10 +84,11 @@ fn sum_shape(dtype: DType, h: usize) -> Shape {
         ..row_shape(dtype, h)
     };
     match (dtype, h) {
+        (DType::BF16, ..=64) => Shape { count: 2, ..rows },
         (DType::BF16, ..=80) => Shape {
-            warps: 4,
-            count: 2,
-            tile: 32,
+            warps: 8,
+            tile: 64,
+            blocks: 1,
             ..rows
         },
         _ => rows,

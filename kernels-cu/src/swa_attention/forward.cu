@@ -30,7 +30,8 @@ swa_attention_forward(const ELEMENT* q, const ELEMENT* cached_k, const ELEMENT* 
     fetch(0);
 
     Factor<ELEMENT, COLUMNS, COUNT, HELD> x;
-    float y[COUNT][COLUMNS / 8][4] = {}, largest[COUNT][2], l[COUNT][2] = {};
+    Result y = {};
+    float largest[COUNT][2], l[COUNT][2] = {};
     for (auto& two : largest) two[0] = two[1] = -infinity();
     for (int i = 0; i < tiles.count; ++i) {
         const Keys keys = tiles[i];
@@ -42,7 +43,7 @@ swa_attention_forward(const ELEMENT* q, const ELEMENT* cached_k, const ELEMENT* 
         const bool hidden = any_hidden(s, keys, TILE, first, last);
 #pragma unroll 1
         for (int at = 0; at < TILE; at += STEP) {
-            float p[COUNT][STEP / 8][4] = {};
+            Scores p = {};
             add_products<ELEMENT, COLUMNS, COUNT, STEP>(p, x, stage, at);
             if (hidden) hide_keys<COUNT, STEP>(p, s, keys, first + warp_row, keys.first + at);
 #pragma unroll
@@ -69,11 +70,11 @@ swa_attention_forward(const ELEMENT* q, const ELEMENT* cached_k, const ELEMENT* 
                     l[r][half] = fmaf(l[r][half], shrink, sum);
                     if (__any_sync(~0u, shrink != 1)) {
 #pragma unroll
-                        for (int j = 0; j < COLUMNS / 8; ++j) y[r][j][2 * half] *= shrink, y[r][j][2 * half + 1] *= shrink;
+                        for (int j = 0; j < WIDTH / 8; ++j) y[r][j][2 * half] *= shrink, y[r][j][2 * half + 1] *= shrink;
                     }
                 }
             }
-            add_sums<ELEMENT, COLUMNS, COUNT, STEP>(y, p, stage + PART, at);
+            add(y, p, stage + PART, at, 0);
         }
     }
 
@@ -86,11 +87,11 @@ swa_attention_forward(const ELEMENT* q, const ELEMENT* cached_k, const ELEMENT* 
             sum += __shfl_xor_sync(~0u, sum, 2);
             const float inverse = 1 / sum;
 #pragma unroll
-            for (int j = 0; j < COLUMNS / 8; ++j) y[r][j][2 * half] *= inverse, y[r][j][2 * half + 1] *= inverse;
+            for (int j = 0; j < WIDTH / 8; ++j) y[r][j][2 * half] *= inverse, y[r][j][2 * half + 1] *= inverse;
         }
     }
     const int warp_first = first + warp_row;
-    store<COUNT>(row_of(o, warp_first, n, head), n, y, 1, int(t) - warp_first);
+    store(row_of(o, warp_first, n, head), n, y, 0, 1, int(t) - warp_first);
 #pragma unroll
     for (int r = 0; r < COUNT; ++r) {
 #pragma unroll

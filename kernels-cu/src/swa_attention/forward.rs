@@ -44,7 +44,7 @@ fn shape(dtype: DType, h: usize) -> Shape {
         (DType::F32, _) => Shape {
             count: 1,
             tile: 32,
-            step: 32,
+            step: if h <= 96 { 32 } else { 16 },
             held: false,
             parts: 1,
             blocks: 1,

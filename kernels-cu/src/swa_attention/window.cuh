@@ -19,9 +19,18 @@ __device__ __forceinline__ float exp_of(float x) { return sizeof(ELEMENT) == 2 ?
 // e^(scale s - x).
 __device__ __forceinline__ float exp_from(float s, float scale, float x) { return exp_of(fmaf(s, scale, -x)); }
 
-// Rows of a head, to where y belongs.
-template <int R> __device__ __forceinline__ void store(ELEMENT* to, u32 heads, const float (&y)[R][COLUMNS / 8][4], float scale, int count) {
-    store_rows<ELEMENT, COLUMNS, R>(to, heads * HEAD, y, scale, count, HEAD);
+// Results of wide heads are shared among PARTS blocks, for want of registers: each makes all scores, and WIDTH columns of results.
+constexpr int WIDTH = COLUMNS / PARTS;
+using Result = float[COUNT][WIDTH / 8][4];
+using Scores = float[COUNT][STEP / 8][4];
+
+// y += x z for STEP rows z of a tile, from `row` on; of z the columns from `column` on.
+__device__ __forceinline__ void add(Result& y, const Scores& x, u32 tile, int row, int column) {
+    add_sums<ELEMENT, COLUMNS, COUNT, STEP, WIDTH>(y, x, tile, row, column);
+}
+
+__device__ __forceinline__ void store(ELEMENT* to, u32 heads, const Result& y, int column, float scale, int count) {
+    store_rows<ELEMENT, WIDTH, COUNT>(to + column, heads * HEAD, y, scale, count, HEAD - column);
 }
 
 // Row `i` of a head of an array [.., heads, HEAD].

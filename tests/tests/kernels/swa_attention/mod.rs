@@ -5,7 +5,8 @@ mod numbers;
 mod plain;
 
 use kernels_cu::swa_attention::{
-    Caches, backward, backward_workspace, double_backward, double_backward_workspace, forward,
+    Caches, Sizes, backward, backward_workspace, double_backward, double_backward_workspace,
+    forward,
 };
 use kernels_cu::{DType, View};
 use numbers::{Case, Numbers, Results, inputs};
@@ -203,4 +204,35 @@ fn any_subset_of_cotangents_and_results() {
         }
         results
     });
+}
+
+#[test]
+fn views_and_sizes_that_do_not_fit_are_refused() {
+    let numbers = Numbers::new(case([4, 2, 2, 1, 16, 3]), DType::F32);
+    let sizes = numbers.sizes();
+    let view = |n: usize| View::interpreted(1 << 20, 4 * n);
+    let (q, cached, current) = (view(4 * 2 * 16), view(2 * 16), view(4 * 16));
+    let (lse, short) = (view(8), view(7));
+    let x = [&q, &cached, &cached, &current, &current, &q].map(View::clone);
+    let x = inputs(&x);
+    assert!(forward(&sizes, &x, &q, &lse).is_ok());
+    let refused = |sizes: &Sizes, o: &View, lse: &View| {
+        let error = forward(sizes, &x, o, lse).expect_err("a misfit");
+        error.to_string()
+    };
+    assert!(refused(&sizes, &current, &lse).contains("o "));
+    assert!(refused(&sizes, &q, &short).contains("lse "));
+    for sizes in [
+        Sizes { h: 12, ..sizes },
+        Sizes { h: 136, ..sizes },
+        Sizes { m: 0, ..sizes },
+        Sizes { window: 0, ..sizes },
+        Sizes {
+            n: 3,
+            m: 2,
+            ..sizes
+        },
+    ] {
+        assert!(refused(&sizes, &q, &lse).contains("a multiple of 8"));
+    }
 }
