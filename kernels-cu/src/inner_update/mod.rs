@@ -106,7 +106,7 @@ pub fn dot_parts(n: usize) -> usize {
     n.div_ceil(4 * DOT_FOURS * THREADS as usize).max(1)
 }
 
-/// Partial sums of a[i] b[i] for n elements; `parts` has room for [`dot_parts`] f32. With a = b, of squares.
+/// Partial sums of `a[i] b[i]` for n elements; `parts` has room for [`dot_parts`] f32. With a = b, of squares.
 ///
 /// # Errors
 /// Views of other sizes.
