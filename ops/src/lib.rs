@@ -10,6 +10,9 @@
 //!    towers: the backward pass of each is an op of its own, and so is the backward pass of that. Beyond the top of the
 //!    tower the derivative is that of the meaning. Module [`values`] has the first two levels for values that have no history.
 //!
+//! A tensor lives on a [`Device`], and an op runs where its inputs live: on the CPU, or on a CUDA device with the kernels of
+//! `kernels-cu`. [`Tensor::to`] moves a tensor; nothing else copies one to the host but the functions that read numbers.
+//!
 //! [`list`] names every op with example inputs and, where it has one, its meaning; the test suite and the benchmarks find
 //! everything through it.
 //!

@@ -212,7 +212,7 @@ pub(crate) fn list() -> Vec<Entry> {
             variant: format!("{dtype:?}"),
             threads: THREADS,
             shared: 0,
-            registers: 48,
+            registers: 32,
         })
     };
     DType::ALL.into_iter().flat_map(of).collect()

@@ -141,7 +141,7 @@ pub(crate) fn list() -> Vec<Entry> {
         variant: format!("words of {bytes} bytes"),
         threads: THREADS,
         shared: 0,
-        registers: 64,
+        registers: 32,
     };
     WORDS.map(of).into()
 }

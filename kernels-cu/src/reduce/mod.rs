@@ -91,7 +91,7 @@ pub(crate) fn list() -> Vec<Entry> {
                     variant: format!("{dtype:?} to {to:?}"),
                     threads: THREADS,
                     shared: 0,
-                    registers: 64,
+                    registers: 40,
                 });
             }
         }

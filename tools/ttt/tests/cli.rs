@@ -264,10 +264,13 @@ fn wrong_usage() {
         "grad --model m --tokens t --out o",
         "bench step --model m --tokens t",
     ] {
-        let line = format!("{command} --device cuda:0");
-        place.refuses(&line, &["device 'cuda:0' is not available", "'cpu'"]);
+        // what a machine without a device says, in one sentence
+        if let Err(error) = ops::Device::Cuda(0).check() {
+            let line = format!("{command} --device cuda:0");
+            place.refuses(&line, &[&error.to_string()]);
+        }
         let line = format!("{command} --device gpu");
-        place.refuses(&line, &["device 'gpu' is not available"]);
+        place.refuses(&line, &["device 'gpu' is not available", "'cpu', 'cuda'"]);
         if command != "train" {
             let line = format!("{command} --dtype f23");
             place.refuses(&line, &["unknown dtype 'f23'", "f32, f64"]);

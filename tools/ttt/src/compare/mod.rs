@@ -140,6 +140,7 @@ impl Compare {
             corpus: &corpus,
             tokenizer: &tokenizer,
             folder,
+            device: self.machine.device()?,
             threads,
         };
         self.say_plan(&variants, &training, &heldout)?;
@@ -175,7 +176,7 @@ impl Compare {
         let mut trained: Vec<(String, Model)> = vec![];
         let mut tokenizer: Option<Tokenizer> = None;
         for path in &self.models {
-            let model = Model::load(path, DType::F32)?;
+            let model = self.machine.load(path, DType::F32)?;
             let own = load_tokenizer(path, &model.config)?;
             if tokenizer
                 .as_ref()

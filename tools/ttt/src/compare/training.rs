@@ -8,7 +8,7 @@ use model::gradients::Workers;
 use model::session::Session;
 use model::train::Trainer;
 use model::{Error, Model, Result, files};
-use ops::DType;
+use ops::{DType, Device};
 
 use super::variant::Variant;
 use crate::runs::save_model;
@@ -20,6 +20,7 @@ pub struct Training<'a> {
     pub corpus: &'a Corpus,
     pub tokenizer: &'a Tokenizer,
     pub folder: &'a Path,
+    pub device: Device,
     pub threads: usize,
 }
 
@@ -50,6 +51,7 @@ impl Training<'_> {
     fn trainer(&self, settings: &Settings) -> Result<Trainer> {
         let config = settings.config(self.tokenizer.vocab_size())?;
         let model = Model::random(&config, settings.training.seed, DType::F32)?;
+        let model = model.to(self.device)?;
         Trainer::new(model, settings.training.clone(), self.threads)
     }
 
@@ -97,7 +99,7 @@ impl Training<'_> {
                 return Err(Error::setting("run", folder.display(), message));
             }
             say("trained already");
-            return Model::load(&folder.join("model"), DType::F32);
+            return Model::load(&folder.join("model"), DType::F32)?.to(self.device);
         }
         let mut trainer = self.trainer(&settings)?;
         let schedule = trainer.schedule().clone();

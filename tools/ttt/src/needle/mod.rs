@@ -65,7 +65,7 @@ impl Needle {
         let workers = Workers::new(self.machine.threads(), self.machine.threads())?;
         let mut rows = vec![];
         for (i, folder) in self.models.iter().enumerate() {
-            let model = Model::load(folder, DType::F32)?;
+            let model = self.machine.load(folder, DType::F32)?;
             let tokenizer = load_tokenizer(folder, &model.config)?;
             let corpus = Corpus::open(&self.texts, &tokenizer, &crate::cache::cache_dir())?;
             let name = crate::runs::model_name(folder);
