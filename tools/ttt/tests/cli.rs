@@ -267,7 +267,7 @@ fn wrong_usage() {
         // what a machine without a device says, in one sentence
         if let Err(error) = ops::Device::Cuda(0).check() {
             let line = format!("{command} --device cuda:0");
-            place.refuses(&line, &[&error.to_string()]);
+            place.fails(&line, &[&error.to_string()]);
         }
         let line = format!("{command} --device gpu");
         place.refuses(&line, &["device 'gpu' is not available", "'cpu', 'cuda'"]);
