@@ -1,7 +1,7 @@
 //! Every case at orders 0, 1 and 2: checked, then timed. Criterion reports each; a table of all ends the run and lies as CSV in
 //! `target/tmp/fused.csv`.
 //!
-//! `cargo bench -p benches`, or `cargo bench -p benches -- 'swa_attention.*order 2'` for some.
+//! `cargo bench -p benches --bench fused`, or `... -- 'swa_attention.*order 2'` for some.
 
 use std::path::Path;
 use std::time::{Duration, Instant};

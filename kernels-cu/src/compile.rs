@@ -2,6 +2,7 @@
 
 use std::fmt::Write;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use sha2::{Digest, Sha256};
 
@@ -133,7 +134,10 @@ fn options(arch: &str) -> Vec<String> {
 }
 
 fn write(path: &Path, text: &str) -> Result<()> {
-    let fresh = path.with_extension(format!("{}", std::process::id()));
+    // another process, or thread, may be writing the same
+    static WRITTEN: AtomicUsize = AtomicUsize::new(0);
+    let count = WRITTEN.fetch_add(1, Relaxed);
+    let fresh = path.with_extension(format!("{}.{count}", std::process::id()));
     let folder = path.parent().unwrap_or(Path::new("."));
     std::fs::create_dir_all(folder)
         .and_then(|()| std::fs::write(&fresh, text))

@@ -3,6 +3,7 @@
 use std::io;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// Libraries of this project, by file name, and the names under which programs look for them.
 const NAMES: [(&str, &[&str]); 2] = [
@@ -12,6 +13,9 @@ const NAMES: [(&str, &[&str]); 2] = [
         &["libcublasLt.so", "libcublasLt.so.12", "libcublasLt.so.13"],
     ),
 ];
+
+/// Links that this process has made.
+static LINKS: AtomicUsize = AtomicUsize::new(0);
 
 /// Where cargo puts a library of this project, seen from a program that cargo built; None if it is not there.
 pub fn built(program: &Path, library: &str) -> Option<PathBuf> {
@@ -40,8 +44,9 @@ pub fn make(folder: &Path, program: &Path) -> io::Result<()> {
             continue;
         };
         for name in names {
-            // replaced at once: another program may be starting
-            let fresh = folder.join(format!("{name}.{}", std::process::id()));
+            // replaced at once: another program, or thread, may be starting
+            let count = LINKS.fetch_add(1, Relaxed);
+            let fresh = folder.join(format!("{name}.{}.{count}", std::process::id()));
             symlink(&path, &fresh)?;
             std::fs::rename(&fresh, folder.join(name))?;
         }
