@@ -12,16 +12,6 @@
 constexpr int THREADS = 256;
 constexpr int WARPS = THREADS / 32;
 
-// Maximum over the block, the same in every thread.
-__device__ __forceinline__ float block_max(float x, float* room) {
-    x = warp_max(x);
-    if (threadIdx.x % 32 == 0) room[threadIdx.x / 32] = x;
-    __syncthreads();
-    x = room[0];
-    for (int i = 1; i < WARPS; ++i) x = fmaxf(x, room[i]);
-    return x;
-}
-
 extern "C" __global__ void __launch_bounds__(THREADS) forward(const ELEMENT* z, const u32* ids, float* nll, float* lse, u32 v) {
     __shared__ float room[2][WARPS];
     u64 row = blockIdx.x;
@@ -36,7 +26,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) forward(const ELEMENT* z, 
         }
         sum += expf(x - most);
     }
-    float all = block_max(most, room[0]);
+    float all = block_max<WARPS>(most, room[0]);
     // a thread without columns has no maximum
     sum = block_sum<WARPS>(most == -infinity() ? 0 : sum * expf(most - all), room[1]);
     if (threadIdx.x == 0) {

@@ -14,15 +14,6 @@
 constexpr int THREADS = 256;
 constexpr int WARPS = THREADS / 32;
 
-__device__ __forceinline__ float block_max(float x, float* room) {
-    x = warp_max(x);
-    if (threadIdx.x % 32 == 0) room[threadIdx.x / 32] = x;
-    __syncthreads();
-    x = room[0];
-    for (int i = 1; i < WARPS; ++i) x = fmaxf(x, room[i]);
-    return x;
-}
-
 // Columns of this thread: its number, in steps of the block.
 #define EACH_COLUMN(j) for (u32 j = threadIdx.x; j < c; j += THREADS)
 
@@ -42,7 +33,7 @@ extern "C" __global__ void __launch_bounds__(THREADS) forward(const float* z, co
         most = fmaxf(most, held[j]);
     }
     float before = first == 0 ? -infinity() : m[row];
-    most = fmaxf(block_max(most, room[0]), before);
+    most = fmaxf(block_max<WARPS>(most, room[0]), before);
     float shrink = expf(before - most);
     u32 hit = target(ids, first);
 #pragma unroll 4

@@ -25,3 +25,13 @@ __device__ __forceinline__ double warp_sum(double x) {
     for (int i = 16; i > 0; i /= 2) x += __shfl_xor_sync(~0u, x, i);
     return x;
 }
+
+// Maximum over a block of WARPS warps, likewise.
+template <int WARPS> __device__ __forceinline__ float block_max(float x, float* room) {
+    x = warp_max(x);
+    if (threadIdx.x % 32 == 0) room[threadIdx.x / 32] = x;
+    __syncthreads();
+    x = room[0];
+    for (int i = 1; i < WARPS; ++i) x = fmaxf(x, room[i]);
+    return x;
+}
