@@ -282,7 +282,7 @@ fn sessions_of_a_batch_are_what_they_are_alone() -> Result<()> {
             }
         }
     }
-    // none; one that has read nothing; two bases
+    // none; one that has read nothing; two bases; too few that choose
     let (a, b) = (model(1, Some(3), 1), model(1, Some(3), 1));
     assert!(batch::logits(&mut [])?.is_empty());
     let mut sessions = vec![Session::new(&a, true)?, Session::new(&b, true)?];
@@ -292,5 +292,47 @@ fn sessions_of_a_batch_are_what_they_are_alone() -> Result<()> {
     batch::read(&mut sessions, &[&[1], &[2]])?;
     let error = batch::logits(&mut sessions).unwrap_err().to_string();
     assert!(error.contains("another base"), "{error}");
+    assert!(batch::write(&mut sessions, &mut [|_: &[f64]| Ok(1)], 1).is_err());
+    Ok(())
+}
+
+#[test]
+fn sessions_that_write_together_write_what_they_write_alone() -> Result<()> {
+    const COUNT: usize = 40;
+    for model in models() {
+        let base = Base::new(&model);
+        let start = |i| -> Result<Session> {
+            let mut session = Session::start(&base, Options::default())?;
+            session.read(&ids(i, 1 + i))?;
+            Ok(session)
+        };
+        let mut together: Vec<Session> = (0..COUNT as u32).map(start).collect::<Result<_>>()?;
+        let mut alone = together.clone();
+        // what each is to write, and the logits it chooses with
+        let text = |i: usize| ids(3 * i as u32, 2 * B as u32 + 3);
+        let mut seen = vec![vec![]; COUNT];
+        let mut choose: Vec<_> = (seen.iter_mut().enumerate())
+            .map(|(i, seen)| {
+                move |logits: &[f64]| {
+                    seen.push(logits.to_vec());
+                    Ok(text(i)[seen.len() - 1])
+                }
+            })
+            .collect();
+        let written = batch::write(&mut together, &mut choose, 2 * B + 3)?;
+        drop(choose);
+        for (i, session) in alone.iter_mut().enumerate() {
+            assert_eq!(written[i], text(i));
+            for (logits, id) in seen[i].iter().zip(text(i)) {
+                for (a, b) in session.logits()?.iter().zip(logits) {
+                    // roundings of f32, and what a few inner steps make of them
+                    assert!((a - b).abs() < 1e-3, "{a} alone, {b} together");
+                }
+                session.read(&[id])?;
+            }
+            assert_eq!(together[i].position(), session.position());
+            assert_eq!(together[i].steps(), session.steps());
+        }
+    }
     Ok(())
 }

@@ -59,7 +59,7 @@ fn ids(count: usize, limit: usize) -> Arc<[u32]> {
 }
 
 /// (what, t, c, n, m, h, window)
-const ATTENTION: [(&str, usize, usize, usize, usize, usize, usize); 16] = [
+const ATTENTION: [(&str, usize, usize, usize, usize, usize, usize); 17] = [
     ("one key", 1, 0, 1, 1, 4, 1),
     ("window 1", 5, 0, 1, 1, 4, 1),
     ("full, odd length", 37, 0, 2, 2, 6, 100),
@@ -75,6 +75,7 @@ const ATTENTION: [(&str, usize, usize, usize, usize, usize, usize); 16] = [
     ("head size 128", 9, 31, 2, 2, 128, 17),
     ("many tiles of keys", 20, 1500, 1, 1, 4, 1400),
     ("several tiles, cached and current", 330, 280, 1, 1, 4, 560),
+    ("few queries, long cache", 3, 2300, 4, 2, 16, 2200),
     ("shared among threads", 530, 20, 2, 1, 4, 100),
 ];
 

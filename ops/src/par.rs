@@ -253,7 +253,8 @@ pub(crate) fn sum<T: Float>(x: &[T], f: impl Fn(T) -> f64 + Sync) -> f64 {
     }
 }
 
-/// Dot product of two rows in their own precision: sixteen interleaved partial sums.
+/// Dot product of two rows in their own precision: sixteen interleaved partial sums, each product and sum rounded once. To be
+/// called within [`simd`]: elsewhere every `mul_add` is a call.
 #[inline(always)]
 pub(crate) fn dot<T: Float>(a: &[T], b: &[T]) -> T {
     let mut lanes = [T::ZERO; 16];
@@ -261,11 +262,11 @@ pub(crate) fn dot<T: Float>(a: &[T], b: &[T]) -> T {
     let (b16, b_tail) = b.as_chunks::<16>();
     for (a, b) in a16.iter().zip(b16) {
         for i in 0..16 {
-            lanes[i] += a[i] * b[i];
+            lanes[i] = a[i].mul_add(b[i], lanes[i]);
         }
     }
     for ((l, a), b) in lanes.iter_mut().zip(a_tail).zip(b_tail) {
-        *l += *a * *b;
+        *l = a.mul_add(*b, *l);
     }
     fold(lanes)
 }

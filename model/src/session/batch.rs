@@ -8,9 +8,15 @@ use std::sync::Arc;
 use ops::{Device, values};
 use rayon::prelude::*;
 
-use super::Session;
 use super::state::Part;
+use super::{Base, Session};
 use crate::{Error, Result};
+
+/// Sessions that write side by side on one thread, where the model is so small that their products are work for no more: with what
+/// they know they fit into caches, and are enough rows for products at full speed.
+const GROUP: usize = 16;
+/// FLOPs of a product from which on it is shared among threads.
+const LARGE: usize = 1 << 23;
 
 /// Logits of the token that comes next in each session, V of them.
 ///
@@ -72,4 +78,49 @@ pub fn read(sessions: &mut [Session], tokens: &[&[u32]]) -> Result<Vec<Vec<f64>>
     let read = |(session, tokens): (&mut Session, &&[u32])| session.read(tokens);
     let losses: Vec<Result<Vec<f64>>> = sessions.par_iter_mut().zip(tokens).map(read).collect();
     losses.into_iter().collect()
+}
+
+/// Each session writes `count` tokens and reads them while it writes: `choose[i]` makes the next token of session i from its logits.
+/// Sessions with a small model go in groups, each through all of its tokens, so that what they know stays in caches; with a large
+/// one, whose weights matter more, all go together.
+///
+/// Errors: not one `choose` per session; those of [`logits`] and [`read`], and of `choose`.
+pub fn write<C>(sessions: &mut [Session], choose: &mut [C], count: usize) -> Result<Vec<Vec<u32>>>
+where
+    C: FnMut(&[f64]) -> Result<u32> + Send,
+{
+    if sessions.len() != choose.len() {
+        let message = format!("must be one for each of {} sessions", sessions.len());
+        return Err(Error::setting("choose", choose.len(), message));
+    }
+    let group = match sessions.first() {
+        Some(session) if is_small(&session.base, sessions.len()) => GROUP,
+        _ => sessions.len().max(1),
+    };
+    let one = |(sessions, choose): (&mut [Session], &mut [C])| {
+        let mut written = vec![vec![]; sessions.len()];
+        for _ in 0..count {
+            let mut next = vec![];
+            for (logits, choose) in logits(sessions)?.iter().zip(choose.iter_mut()) {
+                next.push([choose(logits)?]);
+            }
+            let tokens: Vec<&[u32]> = next.iter().map(|id| &id[..]).collect();
+            read(sessions, &tokens)?;
+            for (written, [id]) in written.iter_mut().zip(next) {
+                written.push(id);
+            }
+        }
+        Ok(written)
+    };
+    let groups = sessions
+        .par_chunks_mut(group)
+        .zip(choose.par_chunks_mut(group));
+    let written: Vec<Result<Vec<Vec<u32>>>> = groups.map(one).collect();
+    Ok(written.into_iter().collect::<Result<Vec<_>>>()?.concat())
+}
+
+/// True if products of so many rows stay on one thread each.
+fn is_small(base: &Base, rows: usize) -> bool {
+    let d = base.config.hidden_size;
+    base.head().device() == Device::Cpu && 2 * rows * d * d < LARGE
 }

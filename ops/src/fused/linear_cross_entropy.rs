@@ -282,14 +282,14 @@ impl Op<Tensor> for Bwd {
                 let (x, dn, lse) = (rows_of(x, &rows, d), &dn[rows.clone()], &lse[rows.clone()]);
                 let big_r = big_r.map(|r| rows_of(r, &rows, d));
                 // dn - alpha
-                let shift: Vec<T> = (0..n)
-                    .map(|i| {
-                        let Some(big_r) = big_r else { return dn[i] };
+                let mut shift = dn.to_vec();
+                if let Some(big_r) = big_r {
+                    each_row(&mut shift, 1, |i, shift| {
                         let (big_r, row) = (&big_r[i * d..][..d], rows.start + i);
                         let target = &w[ids[row] as usize * d..][..d];
-                        dn[i] - (par::dot(big_r, &r[row * d..][..d]) + par::dot(big_r, target))
-                    })
-                    .collect();
+                        shift[0] -= par::dot(big_r, &r[row * d..][..d]) + par::dot(big_r, target);
+                    });
+                }
                 for cols in cuts(v, COLS) {
                     let (c, w) = (cols.len(), rows_of(w, &cols, d));
                     let mut p = scores(x, w, d);

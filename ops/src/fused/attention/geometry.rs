@@ -139,7 +139,7 @@ impl Geometry {
     }
 
     /// Rows of the cached and of the current keys at these positions.
-    fn in_sources(&self, positions: Range<usize>) -> [Range<usize>; 2] {
+    pub fn in_sources(&self, positions: Range<usize>) -> [Range<usize>; 2] {
         let (start, end) = (positions.start, positions.end);
         let current = start.max(self.c) - self.c..end - self.c;
         [start.min(self.c)..end.min(self.c), current]

@@ -34,6 +34,7 @@
 
 mod backward;
 mod double_backward;
+mod few;
 mod forward;
 mod geometry;
 mod slab;
@@ -75,9 +76,14 @@ struct Caches<'a, T> {
 impl<T: Float> Caches<'_, T> {
     /// D = rowsum(dO O) of one head in a block of rows.
     fn row_sums(&self, g: &Geometry, do_: &[T], block: &Range<usize>, head: usize, d: &mut [T]) {
-        for (d, i) in d.iter_mut().zip(block.clone()) {
-            *d = par::dot(g.query_row(do_, i, head), g.query_row(self.o, i, head));
-        }
+        par::simd(
+            #[inline(always)]
+            || {
+                for (d, i) in d.iter_mut().zip(block.clone()) {
+                    *d = par::dot(g.query_row(do_, i, head), g.query_row(self.o, i, head));
+                }
+            },
+        );
     }
 }
 
@@ -100,7 +106,11 @@ impl Op<Tensor> for SwaAttention {
             return cuda.swa_attention(x, self.window);
         }
         Ok(for_float!(self.name(), x[0].dtype(), T => {
-            forward::forward::<T>(&g, &Inputs::of(x)).to_vec()
+            let x = Inputs::<T>::of(x);
+            match g.t <= few::FEW {
+                true => few::forward(&g, &x),
+                false => forward::forward(&g, &x),
+            }.to_vec()
         }))
     }
 

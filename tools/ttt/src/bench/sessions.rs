@@ -16,7 +16,7 @@ use crate::args::Machine;
 #[derive(clap::Args)]
 #[command(after_help = "\
 Every session has read a text of its own and learned from it, and writes on, learning from what it writes.
-Together, what they share of the model is one product for all.
+Together, what sessions share of the model is one product for a group of them.
 
 Example: ttt bench sessions --model runs/ttt-e2e-1/model --sessions 100")]
 pub struct Sessions {
@@ -32,7 +32,7 @@ pub struct Sessions {
     /// Tokens each writes [default: twice a mini-batch]
     #[arg(long)]
     tokens: Option<usize>,
-    /// Pairs of runs, one session after another and all together, after one untimed
+    /// Pairs of runs, one session after another and all together, after one untimed that must agree
     #[arg(long, default_value_t = 5)]
     repeat: usize,
     /// Precision: f32 or f64
@@ -111,20 +111,25 @@ impl Sessions {
             Ok(())
         };
         let together = |sessions: &mut [Session]| {
-            for t in 0..tokens {
-                batch::logits(sessions)?;
-                let next: Vec<[u32; 1]> = (0..sessions.len()).map(|i| [id(i, t)]).collect();
-                let next: Vec<&[u32]> = next.iter().map(|id| &id[..]).collect();
-                batch::read(sessions, &next)?;
-            }
-            Ok(())
+            let choose = |i| {
+                let mut t = 0;
+                move |_: &[f64]| {
+                    t += 1;
+                    Ok(id(i, t - 1))
+                }
+            };
+            let mut choose: Vec<_> = (0..sessions.len()).map(choose).collect();
+            batch::write(sessions, &mut choose, tokens).map(|_| ())
         };
         let time = |sessions: &mut [Session], run: &dyn Fn(&mut [Session]) -> Result<()>| {
             let start = Instant::now();
             run(sessions)?;
             Ok::<f64, Error>((tokens * self.sessions) as f64 / start.elapsed().as_secs_f64())
         };
+        let mut forks = sessions.clone();
+        alone(&mut forks)?;
         together(&mut sessions)?;
+        check(&mut sessions, &mut forks)?;
         let (mut rates, mut rates_together, mut ratios) = (vec![], vec![], vec![]);
         for _ in 0..self.repeat {
             let (one, all) = (
@@ -147,6 +152,24 @@ impl Sessions {
             model_bytes: model.weights.count() * base.dtype().size(),
         })
     }
+}
+
+/// An error unless sessions that wrote the same, together and alone, expect the same of the next token, but for rounding and what
+/// inner steps make of it.
+fn check(together: &mut [Session], alone: &mut [Session]) -> Result<()> {
+    for (i, (a, b)) in together.iter_mut().zip(alone).enumerate() {
+        let (a, b) = (a.logits()?, b.logits()?);
+        let largest = b.iter().fold(0.0f64, |m, x| m.max(x.abs()));
+        let differences = a.iter().zip(&b).map(|(a, b)| (a - b).abs());
+        let worst = differences.fold(0.0, f64::max) / largest;
+        if worst.is_nan() || worst > 1e-3 {
+            let message = format!(
+                "together its logits differ by {worst:.1e} of the largest from what it has alone: nothing is timed"
+            );
+            return Err(Error::setting("session", i, message));
+        }
+    }
+    Ok(())
 }
 
 impl Report {
