@@ -43,8 +43,6 @@ pub enum Command {
     /// What memories hold, how they differ, and one out of several
     #[command(subcommand)]
     Memory(crate::memory::MemoryCommand),
-    /// Hide something in a long text and ask for it
-    Needle(crate::needle::Needle),
     /// Time training steps, here and in other frameworks
     #[command(subcommand)]
     Bench(crate::bench::Bench),

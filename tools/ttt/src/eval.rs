@@ -19,6 +19,7 @@ use crate::args::Machine;
 
 /// `ttt eval`.
 #[derive(clap::Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 #[command(after_help = "\
 Each book is cut into sequences that do not overlap, and each sequence is read from nothing. The
 loss of a token is taken before the model learns from it. Gain is the loss with learning off minus
@@ -29,9 +30,11 @@ Examples:
   ttt eval --model runs/ttt-e2e-1/model book.txt --sequence-length 8192
   ttt eval --model runs/ttt-e2e-1/model --max-tokens 10000 --json > losses.json")]
 pub struct Eval {
+    #[command(subcommand)]
+    of: Option<Of>,
     /// Model folder: config.json, model.safetensors and tokenizer.json
-    #[arg(long)]
-    model: PathBuf,
+    #[arg(long, required = true)]
+    model: Option<PathBuf>,
     /// Texts to read: .txt or .txt.gz files, or folders of them
     #[arg(value_name = "TEXT", default_value = "data/books/heldout")]
     texts: Vec<PathBuf>,
@@ -55,6 +58,13 @@ pub struct Eval {
     /// Print one JSON object instead of tables
     #[arg(long)]
     json: bool,
+}
+
+/// What else to evaluate than losses.
+#[derive(clap::Subcommand)]
+enum Of {
+    /// Recall: hide something in a long text and ask for it
+    Needle(crate::needle::Needle),
 }
 
 /// Which readings to make.
@@ -86,14 +96,23 @@ struct Losses {
 }
 
 impl Eval {
-    /// Reads the texts and prints the losses.
+    /// Prints losses, or what else was asked for.
     pub fn run(&self) -> Result<()> {
-        let model = self.machine.load(&self.model, self.dtype)?;
-        let tokenizer = load_tokenizer(&self.model, &model.config)?;
+        match (&self.of, &self.model) {
+            (Some(Of::Needle(needle)), _) => needle.run(),
+            (None, Some(folder)) => self.losses(folder),
+            (None, None) => unreachable!("the command line asks for a model"),
+        }
+    }
+
+    /// Reads the texts and prints the losses.
+    fn losses(&self, folder: &Path) -> Result<()> {
+        let model = self.machine.load(folder, self.dtype)?;
+        let tokenizer = load_tokenizer(folder, &model.config)?;
         let readings = self.readings(&model)?;
         let sequence_length = match self.sequence_length {
             Some(t) => t,
-            None => trained_length(&self.model)?.unwrap_or(SEQUENCE_LENGTH),
+            None => trained_length(folder)?.unwrap_or(SEQUENCE_LENGTH),
         };
         if let Some(ttt) = model
             .config

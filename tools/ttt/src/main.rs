@@ -71,7 +71,6 @@ fn main() -> std::process::ExitCode {
             Ok(Ended::Interrupted) => return std::process::ExitCode::from(INTERRUPTED),
             other => other.map(|_| ()),
         },
-        Command::Needle(needle) => needle.run(),
         Command::Tokenizer(tokenizer) => tokenizer.run(),
         Command::Train(train) => match train.run() {
             Ok(Outcome::Interrupted) => return std::process::ExitCode::from(INTERRUPTED),

@@ -160,7 +160,7 @@ fn compared_and_looked_at() {
 
     // something hidden
     place.succeeds(&format!(
-        "needle --models {trained} --texts text.txt heldout.txt --contexts 128,256 --trials 2 --out needle"
+        "eval needle --models {trained} --texts text.txt heldout.txt --contexts 128,256 --trials 2 --out needle"
     ));
     let rows = place.json("needle/needle.json");
     let rows = rows["rows"].as_array().expect("rows");
@@ -272,12 +272,12 @@ fn mistakes_are_errors_that_say_what_to_do() {
         "--cache-memory 1KB --contexts 128 --rounds 1",
         &["cache_memory", "full-attention"],
     );
-    place.fails("needle --models nowhere", &["nowhere"]);
+    place.fails("eval needle --models nowhere", &["nowhere"]);
     for (options, words) in [
         ("--trials 0", "trials = 0"),
         ("--readings 2", "readings = 2"),
         ("--depths 2", "depths = 2"),
     ] {
-        place.fails(&format!("needle --models nowhere {options}"), &[words]);
+        place.fails(&format!("eval needle --models nowhere {options}"), &[words]);
     }
 }

@@ -1,4 +1,4 @@
-//! `ttt needle`: does a model find again what it read long before?
+//! `ttt eval needle`: does a model find again what it read long before?
 
 mod result;
 mod trial;
@@ -15,7 +15,7 @@ use crate::args::Machine;
 use result::{Row, Rows};
 use trial::{Kind, Trial};
 
-/// `ttt needle`.
+/// `ttt eval needle`.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Something is hidden at a depth of a held-out text, and asked for at its end. Exact: the share of trials in which every token
@@ -23,9 +23,9 @@ of the answer was the likeliest. Gain: how much the answer's loss falls because 
 the same text without it. A memory that compresses is expected to lose to attention here.
 
 Examples:
-  ttt needle --models runs/compare-1/models/*_seed0/model
-  ttt needle --models runs/ttt-e2e-1/model --kind passage --readings 1,2 --contexts 512,4096
-  ttt needle --models runs/hybrid-1/model runs/ttt-e2e-1/model --out needle")]
+  ttt eval needle --models runs/compare-1/models/*_seed0/model
+  ttt eval needle --models runs/ttt-e2e-1/model --kind passage --readings 1,2 --contexts 512,4096
+  ttt eval needle --models runs/hybrid-1/model runs/ttt-e2e-1/model --out needle")]
 pub struct Needle {
     /// Model folders
     #[arg(long, value_name = "FOLDER", num_args = 1.., required = true)]

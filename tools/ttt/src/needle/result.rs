@@ -1,4 +1,4 @@
-//! What `ttt needle` found.
+//! What `ttt eval needle` found.
 
 use std::fmt::Write;
 use std::path::Path;
