@@ -7,7 +7,8 @@
 //! ```
 
 use ops::{
-    Tensor, Var, add, concat, linear, reshape, rms_norm, rope, slice, swa_attention, swiglu_mlp,
+    DType, Tensor, Var, add, cast, concat, linear, reshape, rms_norm, rope, slice, swa_attention,
+    swiglu_mlp,
 };
 
 use crate::weights::{Attention, Fast, Mlp};
@@ -56,10 +57,10 @@ pub struct KeyValues {
 }
 
 impl KeyValues {
-    /// Nothing read yet, of the dtype and on the device of `like`.
-    pub fn empty(config: &Config, like: &Tensor) -> Result<Self> {
+    /// Nothing read yet, of a dtype and on the device of `like`.
+    pub fn empty(config: &Config, like: &Tensor, dtype: DType) -> Result<Self> {
         let shape = [0, config.kv_heads(), config.head_dim()];
-        let none = Var::constant(like.full_like(&shape, 0.0)?);
+        let none = cast(&Var::constant(like.full_like(&shape, 0.0)?), dtype)?;
         Ok(KeyValues {
             k: none.clone(),
             v: none,

@@ -16,6 +16,9 @@ pub struct Model {
     pub config: Config,
     /// Parameters, f32 or f64.
     pub weights: Weights<Tensor>,
+    /// The type that activations are computed in: that of the weights, or bf16 where those are f32. Gradients and fast weights have the
+    /// type of the weights.
+    pub compute: DType,
 }
 
 impl Model {
@@ -26,7 +29,11 @@ impl Model {
         let path = folder.join("model.safetensors");
         let tensors = read_tensors(&path)?;
         let weights = assemble(&path, &config, tensors, dtype)?;
-        Ok(Model { config, weights })
+        Ok(Model {
+            config,
+            weights,
+            compute: dtype,
+        })
     }
 
     /// The same model on a device.
@@ -34,7 +41,26 @@ impl Model {
         Ok(Model {
             config: self.config,
             weights: self.weights.to(device)?,
+            compute: self.compute,
         })
+    }
+
+    /// The same model computing in another type.
+    ///
+    /// Errors: neither that of its weights nor bf16 for f32 weights on a CUDA device.
+    pub fn computing_in(mut self, dtype: DType) -> Result<Model> {
+        let weights = &self.weights.embed;
+        let mixed = (weights.dtype(), dtype) == (DType::F32, DType::BF16);
+        if dtype != weights.dtype() && !(mixed && weights.device() != Device::Cpu) {
+            let message = format!(
+                "a model of {} weights on {} computes in {0}; use bf16 with --device cuda",
+                weights.dtype(),
+                weights.device()
+            );
+            return Err(Error::setting("dtype", dtype, message));
+        }
+        self.compute = dtype;
+        Ok(self)
     }
 
     /// Writes `config.json` and `model.safetensors`, each under a temporary name first; makes the folder if need be.

@@ -28,7 +28,8 @@ pub fn sequence_gradient(
 ) -> Result<SequenceGradient> {
     let leaves = model.weights.map(|_, w| Var::leaf(w.clone()));
     let wrt: Vec<Var> = leaves.values().into_iter().cloned().collect();
-    let net = Net::new(&model.config, leaves, ids.len().saturating_sub(1))?;
+    let length = ids.len().saturating_sub(1);
+    let net = Net::new(&model.config, leaves, length)?.computing_in(model.compute);
     let outcome = net.read(ids, reading)?;
     let loss = outcome.loss.value().clone();
     let fast = outcome

@@ -37,6 +37,7 @@ impl Model {
         Ok(Model {
             config: config.clone(),
             weights,
+            compute: dtype,
         })
     }
 }

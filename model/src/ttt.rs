@@ -19,7 +19,7 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use ops::{DType, Keep, Tensor, Var, checkpoint, concat, gather, scale, slice, sum_all};
+use ops::{DType, Keep, Tensor, Var, cast, checkpoint, concat, gather, scale, slice, sum_all};
 
 use crate::block::{KeyValues, Rotary, attention, mlp};
 use crate::memory::{Bytes, Level, Plan};
@@ -62,6 +62,8 @@ pub struct Net {
     /// The parameters theta.
     pub weights: Weights<Var>,
     rotary: Rotary,
+    /// See [`Model::compute`](crate::Model::compute).
+    compute: DType,
 }
 
 /// What one sequence gives.
@@ -80,11 +82,19 @@ impl Net {
         // a mini-batch is rotated by its place behind the keys still in the window, fewer than `length` of them
         let rotary = Rotary::new(config, length, weights.embed.value())?;
         let config = Rc::new(config.clone());
+        let compute = weights.embed.value().dtype();
         Ok(Net {
             config,
             weights,
             rotary,
+            compute,
         })
+    }
+
+    /// The same net with activations of another type: see [`Model::compute`](crate::Model::compute).
+    pub fn computing_in(mut self, dtype: DType) -> Self {
+        self.compute = dtype;
+        self
     }
 
     /// The configuration.
@@ -92,13 +102,9 @@ impl Net {
         &self.config
     }
 
-    fn dtype(&self) -> DType {
-        self.weights.embed.value().dtype()
-    }
-
     /// Caches of the prefix or of the suffix at the start of a text.
     pub fn empty_caches(&self, count: usize) -> Result<Vec<KeyValues>> {
-        let none = KeyValues::empty(&self.config, self.weights.embed.value())?;
+        let none = KeyValues::empty(&self.config, self.weights.embed.value(), self.compute)?;
         Ok(vec![none; count])
     }
 
@@ -118,7 +124,7 @@ impl Net {
         more: bool,
     ) -> Result<(Var, Vec<KeyValues>)> {
         let first_fast = self.config.first_fast();
-        let mut x = gather(&self.weights.embed, ids)?;
+        let mut x = cast(&gather(&self.weights.embed, ids)?, self.compute)?;
         let mut next = vec![];
         for (i, cache) in caches.iter().enumerate() {
             let w = &self.weights.blocks[i];
@@ -172,7 +178,7 @@ impl Net {
         let b = ttt.map(|ttt| ttt.mini_batch_size);
         let plan = match reading.memory {
             None => Plan::everything(&self.config, t, b),
-            Some(bytes) => Plan::within(&self.config, self.dtype(), t, b, bytes)?,
+            Some(bytes) => Plan::within(&self.config, self.compute, t, b, bytes)?,
         };
         let inner = Inner {
             ttt: ttt.cloned(),

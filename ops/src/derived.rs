@@ -95,7 +95,7 @@ pub fn rope_tables(
     let angles: Vec<f64> = (0..t * half).map(angle).collect();
     let table = |f: fn(f64) -> f64| {
         let values: Vec<f64> = angles.iter().map(|&a| f(a)).collect();
-        Tensor::from_f64s(&[t, half], dtype, &values)
+        Tensor::from_f64s(&[t, half], dtype.wide(), &values)
     };
     Ok((table(f64::cos)?, table(f64::sin)?))
 }

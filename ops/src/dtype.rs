@@ -32,6 +32,17 @@ impl DType {
     }
 }
 
+impl DType {
+    /// The type of what goes with activations of this one and needs more digits (tables of angles, sums, losses): f32 for bf16, else
+    /// the same.
+    pub(crate) fn wide(self) -> DType {
+        match self {
+            DType::BF16 => DType::F32,
+            other => other,
+        }
+    }
+}
+
 impl fmt::Display for DType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -107,11 +107,11 @@ impl Tensor {
         }
     }
 
-    /// True if no other tensor holds the memory of this one, which lies on a device.
-    pub(crate) fn is_owned(&mut self) -> bool {
+    /// The memory on a device, if the elements lie there and no other tensor holds it.
+    pub(crate) fn array_mut(&mut self) -> Option<&mut Array> {
         match &mut self.data {
-            Data::Cuda(array) => Arc::get_mut(array).is_some(),
-            _ => false,
+            Data::Cuda(array) => Arc::get_mut(array),
+            _ => None,
         }
     }
 

@@ -12,6 +12,8 @@ use crate::{Config, Model, Result, Weights};
 pub struct Base {
     pub(super) config: Config,
     pub(super) weights: Weights<Tensor>,
+    /// The type of activations, keys and values.
+    pub(super) compute: DType,
     /// Angle of each pair of a head per position.
     frequencies: Vec<f64>,
     fingerprint: OnceLock<String>,
@@ -25,6 +27,7 @@ impl Base {
         Arc::new(Base {
             config: model.config.clone(),
             weights: model.weights.clone(),
+            compute: model.compute,
             frequencies: (0..h / 2).map(frequency).collect(),
             fingerprint: OnceLock::new(),
         })
@@ -35,7 +38,7 @@ impl Base {
         &self.config
     }
 
-    /// The type that is computed in.
+    /// The type of the weights, and of what is learned.
     pub fn dtype(&self) -> DType {
         self.weights.embed.dtype()
     }
@@ -57,10 +60,19 @@ impl Base {
         })
     }
 
+    /// An empty tensor like the activations.
+    pub(super) fn nothing(&self) -> Result<Tensor> {
+        Ok(values::cast(
+            &self.weights.embed.full_like(&[0], 0.0)?,
+            self.compute,
+        )?)
+    }
+
     /// Rows `ids` of the embedding matrix [t, d].
     pub(super) fn embed(&self, ids: &[u32]) -> Result<Tensor> {
         let embed = Var::constant(self.weights.embed.clone());
-        Ok(gather(&embed, &ids.into())?.into_value())
+        let rows = gather(&embed, &ids.into())?;
+        Ok(values::cast(rows.value(), self.compute)?)
     }
 
     /// The output matrix [V, d].

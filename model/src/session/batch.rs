@@ -54,7 +54,8 @@ pub fn logits(sessions: &mut [Session]) -> Result<Vec<Vec<f64>>> {
             .collect();
         let h = base.prefix(&ids, &angles, &mut parts)?;
         let y = base.suffix(h.clone(), &angles, &mut parts)?;
-        let logits = values::linear(&y, base.head())?;
+        // in the type of the weights: bf16 would round logits coarsely
+        let logits = values::linear(&values::cast(&y, base.dtype())?, base.head())?;
         for (i, session) in asked.into_iter().enumerate() {
             session.open(&h.rows(i, i + 1)?)?;
             session.state.inputs += 1;

@@ -168,7 +168,7 @@ impl Memory {
 }
 
 impl Session {
-    /// The session as it can be kept, with numbers in `dtype`. In the session's own dtype nothing is lost, and a session
+    /// The session as it can be kept, with numbers in `dtype`. In the type of the weights nothing is lost, and a session
     /// [resumed](Self::resume) from it goes on with the same bits; a narrower one rounds.
     pub fn memory(&self, dtype: DType) -> Result<Memory> {
         let (base, state) = (&self.base, &self.state);
@@ -235,6 +235,7 @@ impl Session {
         }
         let mut session = Session::start(base, options)?;
         let (config, like) = (&base.config, &base.weights.embed);
+        let activations = &base.nothing()?;
         let state = &mut session.state;
         let first = config.first_fast();
         for (j, w) in state.fast.iter_mut().enumerate() {
@@ -267,7 +268,8 @@ impl Session {
         for (i, cache) in state.caches.iter_mut().enumerate() {
             let open = if i > first { open } else { 0 };
             let shape = [&[cache.needed(header.inputs, open)], &row[..]].concat();
-            let [k, v] = ["k", "v"].map(|x| memory.take(&format!("cache.{i}.{x}"), &shape, like));
+            let [k, v] =
+                ["k", "v"].map(|x| memory.take(&format!("cache.{i}.{x}"), &shape, activations));
             cache.push(&k?, &v?, 0)?;
         }
         if asked {
@@ -286,7 +288,7 @@ impl Session {
                     "of the memory's open mini-batch would have closed it; the file is damaged";
                 return damaged("targets", header.targets.len(), message);
             }
-            session.open(&memory.take("open", &[open, config.hidden_size], like)?)?;
+            session.open(&memory.take("open", &[open, config.hidden_size], activations)?)?;
             session.state.targets = header.targets.clone();
         }
         let ids = header.targets.iter().chain(&header.last).copied();

@@ -154,7 +154,8 @@ impl Session {
         const ROWS: usize = 4096;
         let config = &self.base.config;
         let row = [config.kv_heads(), config.head_dim()];
-        let zeros = Tensor::zeros(&[ROWS.min(count), row[0], row[1]], self.base.dtype());
+        let shape = [ROWS.min(count), row[0], row[1]];
+        let zeros = self.base.nothing()?.full_like(&shape, 0.0)?;
         for cache in &mut self.state.caches {
             if cache.window() < usize::MAX {
                 continue;
@@ -173,7 +174,7 @@ impl Session {
         self.state.steps
     }
 
-    /// The type that is computed in.
+    /// The type of the weights, and of what is learned.
     pub fn dtype(&self) -> DType {
         self.base.dtype()
     }

@@ -38,7 +38,7 @@ impl State {
     pub fn new(base: &Base, chunk: usize) -> Result<Self> {
         let config = &base.config;
         let row = [config.kv_heads(), config.head_dim()];
-        let like = &base.weights.embed;
+        let like = &base.nothing()?;
         let cache = |window| Cache::new(&row, like, window, chunk);
         Ok(State {
             fast: base.weights.fast(),

@@ -26,7 +26,7 @@ impl Cuda {
         }
     }
 
-    /// o, and lse in the dtype of the op, for [q, k, v of the cache, k, v].
+    /// o, and lse in f32, for [q, k, v of the cache, k, v].
     pub(crate) fn swa_attention(&self, x: &[&Tensor], window: usize) -> Result<Vec<Tensor>> {
         let sizes = self.attention_sizes(x, window);
         let o = self.output(x[0].shape())?;
@@ -38,7 +38,7 @@ impl Cuda {
             &self.view(&o),
             &self.view(&lse),
         ))?;
-        Ok(vec![o, self.cast(&lse, self.dtype)?])
+        Ok(vec![o, lse])
     }
 
     /// Those of [dq, dk, dv of the cache, dk, dv] that are wanted, for the inputs of the forward op, do, o and lse.
@@ -51,11 +51,10 @@ impl Cuda {
         let sizes = self.attention_sizes(x, window);
         let results = self.outputs([0, 1, 2, 3, 4].map(|i| x[i]), wanted)?;
         let workspace = self.scratch(backward_workspace(&sizes))?;
-        let lse = self.cast(x[7], DType::F32)?;
-        let (v, lse) = (self.views(x), self.view(&lse));
+        let v = self.views(x);
         let caches = Caches {
             o: &v[6],
-            lse: &lse,
+            lse: &v[7],
         };
         let d = results.each_ref().map(|d| d.as_ref().map(|x| self.view(x)));
         let d = d.each_ref().map(Option::as_ref);
@@ -75,11 +74,10 @@ impl Cuda {
         let sizes = self.attention_sizes(x, window);
         let results = self.outputs([0, 1, 2, 3, 4, 5].map(|i| x[i]), wanted)?;
         let workspace = self.scratch(double_backward_workspace(&sizes))?;
-        let lse = self.cast(x[7], DType::F32)?;
-        let (v, lse) = (self.views(&x[..8]), self.view(&lse));
+        let v = self.views(&x[..8]);
         let caches = Caches {
             o: &v[6],
-            lse: &lse,
+            lse: &v[7],
         };
         let ct = ct.map(|ct| ct.map(|x| self.view(x)));
         let ct = ct.each_ref().map(Option::as_ref);

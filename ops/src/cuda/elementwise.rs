@@ -63,11 +63,27 @@ impl Cuda {
         Ok(y)
     }
 
-    /// x in f32 or bf16.
+    /// x in f32 or bf16. Memory of f32 keeps its copy in bf16 until it is written: weights are read through it again and again.
     pub(crate) fn cast(&self, x: &Tensor, dtype: DType) -> Result<Tensor> {
         if x.dtype() == dtype {
             return Ok(x.clone());
         }
+        let kept = x.array().filter(|array| {
+            let whole = x.len() * x.dtype().size() == array.view.bytes();
+            whole && dtype == DType::BF16
+        });
+        if let Some(copy) = kept.and_then(|array| array.shadow.get()) {
+            return copy.reshape(x.shape());
+        }
+        let copy = self.copy_in(x, dtype)?;
+        if let Some(array) = kept {
+            // a copy that another thread made in the meantime is as good
+            let _ = array.shadow.set(copy.clone());
+        }
+        Ok(copy)
+    }
+
+    fn copy_in(&self, x: &Tensor, dtype: DType) -> Result<Tensor> {
         kernel_type(self.op, dtype)?;
         let y = self.output_of(x.shape(), dtype)?;
         let [xv, yv] = [x, &y].map(|x| self.view(x));

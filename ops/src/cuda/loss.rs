@@ -13,7 +13,7 @@ impl Cuda {
         self.upload(bytemuck::cast_slice(ids))
     }
 
-    /// A vector of f32, as kernels of the loss have them whatever the dtype.
+    /// A vector of f32, as losses are whatever the dtype of the op.
     fn vector(&self, t: usize) -> Result<Tensor> {
         self.output_of(&[t], DType::F32)
     }
@@ -48,7 +48,7 @@ impl Cuda {
             &nv,
             &lv,
         ))?;
-        Ok(vec![self.narrow(nll)?, self.narrow(lse)?])
+        Ok(vec![nll, lse])
     }
 
     /// dz of [z, dn, lse].
@@ -72,7 +72,7 @@ impl Cuda {
         let launch =
             cross_entropy::double_backward(&shape, &z, &ids, [&dnv, &lsev], &a, [&dz2v, &ddnv]);
         self.run(launch)?;
-        Ok(vec![dz2, self.narrow(ddn)?])
+        Ok(vec![dz2, ddn])
     }
 
     fn output_matrix(&self, x: &Tensor, w: &Tensor) -> linear::Shape {
@@ -104,10 +104,9 @@ impl Cuda {
         };
         let launches = linear::forward(&shape, &of, [&nv, &lv], rv.as_ref(), &workspace);
         self.run_all(launches)?;
-        let nll = self.narrow(nll)?;
         match r {
             None => Ok(vec![nll]),
-            Some(r) => Ok(vec![nll, r, self.narrow(lse)?]),
+            Some(r) => Ok(vec![nll, r, lse]),
         }
     }
 
@@ -164,6 +163,6 @@ impl Cuda {
         let d = [&dx2v, &dw2v, &ddnv];
         let launches = linear::double_backward(&shape, &of, [&dnv, &lsev], &bv, d, &workspace);
         self.run_all(launches)?;
-        Ok(vec![dx2, self.narrow(dw2)?, self.narrow(ddn)?])
+        Ok(vec![dx2, self.narrow(dw2)?, ddn])
     }
 }

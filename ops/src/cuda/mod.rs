@@ -15,7 +15,7 @@ mod rows;
 mod update;
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, Weak};
+use std::sync::{Arc, Mutex, OnceLock, Weak};
 
 use kernels_cu::{Gpu, Launch, View};
 
@@ -28,9 +28,21 @@ pub struct Array {
     gpu: Arc<Gpu>,
     view: View,
     dtype: DType,
+    /// The same numbers in bf16, once a computation in bf16 has asked for them.
+    shadow: OnceLock<Tensor>,
 }
 
 impl Array {
+    fn new(gpu: Arc<Gpu>, view: View, dtype: DType) -> Self {
+        let shadow = OnceLock::new();
+        Array {
+            gpu,
+            view,
+            dtype,
+            shadow,
+        }
+    }
+
     pub(crate) fn dtype(&self) -> DType {
         self.dtype
     }
@@ -44,7 +56,7 @@ impl Array {
         let gpu = open(ordinal)?;
         kernel_type("to", dtype)?;
         let view = gpu.upload(bytes)?;
-        Ok(Array { gpu, view, dtype })
+        Ok(Array::new(gpu, view, dtype))
     }
 
     /// The bytes from `start` on, once all work before is done.
@@ -136,7 +148,7 @@ impl Cuda {
         let bytes = shape.iter().product::<usize>() * dtype.size();
         let view = self.gpu.allocate(bytes)?;
         let gpu = self.gpu.clone();
-        Ok(Tensor::from_array(shape, Array { gpu, view, dtype }))
+        Ok(Tensor::from_array(shape, Array::new(gpu, view, dtype)))
     }
 
     /// New memory like each of these tensors that is wanted.
@@ -179,11 +191,13 @@ impl Cuda {
 
     /// `x` itself if nobody else holds its elements, else a copy of it: a tensor whose memory may be written.
     fn own(&self, x: &mut Tensor) -> Result<()> {
-        if !x.is_owned() {
-            let copy = self.output(x.shape())?;
-            self.gpu.copy(&self.view(x), &self.view(&copy))?;
-            *x = copy;
+        if let Some(array) = x.array_mut() {
+            array.shadow.take();
+            return Ok(());
         }
+        let copy = self.output_of(x.shape(), x.dtype())?;
+        self.gpu.copy(&self.view(x), &self.view(&copy))?;
+        *x = copy;
         Ok(())
     }
 }

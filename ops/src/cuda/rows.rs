@@ -80,9 +80,7 @@ impl Cuda {
     pub(crate) fn rope(&self, x: &Tensor, tables: [&Tensor; 2], inverse: bool) -> Result<Tensor> {
         let y = self.output(x.shape())?;
         let sizes = [x.shape()[0], x.shape()[1], x.shape()[2]];
-        let tables = tables.map(|table| self.cast(table, crate::DType::F32));
-        let [cos, sin] = tables;
-        let [xv, cos, sin, yv] = [x, &cos?, &sin?, &y].map(|x| self.view(x));
+        let [xv, cos, sin, yv] = [x, tables[0], tables[1], &y].map(|x| self.view(x));
         self.run(rope(
             sizes,
             self.kernel_type,

@@ -34,12 +34,12 @@ impl Cuda {
         Ok(parts)
     }
 
-    /// <a, b>.
+    /// <a, b>, in f32.
     pub(crate) fn dot(&self, a: &Tensor, b: &Tensor) -> Result<Tensor> {
         let parts = self.parts(&[[a, b]])?;
         let y = self.output_of(&[], DType::F32)?;
         self.run(sum(&parts, &self.view(&y), 1.0))?;
-        self.cast(&y, self.dtype)
+        Ok(y)
     }
 
     /// The norm of all tensors together, in f32.

@@ -25,12 +25,12 @@ use std::sync::Arc;
 
 use autograd::{At, Cost, Op, apply};
 
-use super::{Present, cross_entropy, linear, vjp_of, vjp_of_meaning};
+use super::{Present, cross_entropy, linear, read, vjp_of, vjp_of_meaning};
 use crate::buffer::Buffer;
-use crate::dtype::{Float, for_float};
+use crate::dtype::{DType, Float, for_float};
 use crate::error::{Error, Result};
 use crate::gemm::{Into, gemm, mat};
-use crate::primitives::{broadcast, mul, reshape};
+use crate::primitives::{broadcast, cast, mul, reshape};
 use crate::{Tensor, Var, cuda, derived, par};
 
 type Ids = Arc<[u32]>;
@@ -210,7 +210,8 @@ impl Op<Tensor> for LinearCrossEntropy {
                     let &[t, d] = x.value().shape() else {
                         unreachable!("x was [t, d] in the forward op")
                     };
-                    mul(&broadcast(&reshape(dn, &[t, 1])?, &[t, d])?, r)
+                    let dn = cast(dn, r.value().dtype())?;
+                    mul(&broadcast(&reshape(&dn, &[t, 1])?, &[t, d])?, r)
                 };
                 let dx = needs[0].then(dx).transpose()?;
                 let [_, dw] = bwd([x, w], ct, [lse, r], [false, needs[1]], &self.ids)?;
@@ -222,7 +223,7 @@ impl Op<Tensor> for LinearCrossEntropy {
 }
 
 /// Negative log-likelihood in nats of token `ids[i]` under the logits x_i w' of row i: a vector `[t]`, for x [t, d] and
-/// w [V, d]. Of more than two million logits no more than a tile exists at a time.
+/// w [V, d], which may be f32 where x is bf16. Of more than two million logits no more than a tile exists at a time.
 ///
 /// Errors: shapes that do not fit, a width of zero, an id outside 0..V.
 pub fn linear_cross_entropy(x: &Var, w: &Var, ids: &Ids) -> Result<Var> {
@@ -231,8 +232,10 @@ pub fn linear_cross_entropy(x: &Var, w: &Var, ids: &Ids) -> Result<Var> {
 
 /// [`linear_cross_entropy`] that keeps logits up to a number of its own.
 pub(crate) fn linear_cross_entropy_above(whole: usize, x: &Var, w: &Var, ids: &Ids) -> Result<Var> {
+    let w = &read(w, x)?;
     let [t, _, v] = check("linear_cross_entropy", x.value(), w.value(), ids)?;
-    if t * v <= whole {
+    // whole logits would be rounded to bf16 before the loss is taken
+    if t * v <= whole && x.value().dtype() != DType::BF16 {
         return cross_entropy(&linear(x, w)?, ids);
     }
     let op = LinearCrossEntropy {

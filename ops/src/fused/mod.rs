@@ -24,7 +24,8 @@ pub use swiglu_mlp::swiglu_mlp;
 use autograd::At;
 
 use crate::error::Result;
-use crate::{Tensor, Var};
+use crate::primitives::cast;
+use crate::{DType, Tensor, Var};
 
 /// The meaning of a backward op is the vjp of the meaning of its forward op: cotangents of `x` (zeros included) for
 /// cotangents `ct` of `f(x)`, differentiable again. Traces `f` on fresh aliases, because the inputs of one op may depend on
@@ -57,6 +58,15 @@ pub(crate) fn vjp_of_meaning(
         .collect();
     dx.resize(at.x.len(), None);
     Ok(dx)
+}
+
+/// A weight as `x` reads it: one of f32 is rounded where x is bf16. Every reading is a cast of its own, so that gradients are summed in
+/// f32.
+fn read(w: &Var, x: &Var) -> Result<Var> {
+    match (x.value().dtype(), w.value().dtype()) {
+        (DType::BF16, DType::F32) => cast(w, DType::BF16),
+        _ => Ok(w.clone()),
+    }
 }
 
 /// Which of N inputs or outputs an op has: cotangents that are absent are zero and are never made into buffers, outputs that

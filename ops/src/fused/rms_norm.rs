@@ -13,7 +13,7 @@
 
 use autograd::{At, Op, apply, apply1};
 
-use super::{Present, vjp_of, vjp_of_meaning};
+use super::{Present, read, vjp_of, vjp_of_meaning};
 use crate::dtype::{Float, for_float};
 use crate::error::{Error, Result};
 use crate::{Element, Tensor, Var, cuda, derived, par};
@@ -75,9 +75,9 @@ impl Op<Tensor> for RmsNorm {
     }
 }
 
-/// x / sqrt(mean(x^2) + eps) w over the last axis; w has the size of that axis.
+/// x / sqrt(mean(x^2) + eps) w over the last axis; w has the size of that axis, and may be f32 where x is bf16.
 pub fn rms_norm(x: &Var, w: &Var, eps: f64) -> Result<Var> {
-    apply1(RmsNorm { eps }, &[x, w])
+    apply1(RmsNorm { eps }, &[x, &read(w, x)?])
 }
 
 /// Inputs x, w, dy. Results: dx, and dw if it is wanted.

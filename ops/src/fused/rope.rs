@@ -29,7 +29,7 @@ impl Op<Tensor> for Rope {
         let &[t, n, h] = x.shape() else {
             return Err(misfit(x));
         };
-        let fits = |m: &Tensor| *m.shape() == [t, h / 2] && m.dtype() == x.dtype();
+        let fits = |m: &Tensor| *m.shape() == [t, h / 2] && m.dtype() == x.dtype().wide();
         if h % 2 != 0 || !fits(cos) || !fits(sin) {
             return Err(misfit(x));
         }
@@ -82,7 +82,7 @@ fn rotate<T: Float>(y: &mut [T], x: &[T], cos: &[T], sin: &[T], sign: T) {
 }
 
 /// Rotates each pair (i, i + h/2) of every head of x [t, n, h] by the angle of its position; tables [t, h/2] from
-/// [`rope_tables`](crate::derived::rope_tables).
+/// [`rope_tables`](crate::derived::rope_tables), of the type of x, or f32 where x is bf16.
 pub fn rope(x: &Var, cos: &Tensor, sin: &Tensor) -> Result<Var> {
     let (cos, sin, inverse) = (cos.clone(), sin.clone(), false);
     apply1(Rope { cos, sin, inverse }, &[x])

@@ -33,7 +33,7 @@ use std::ops::Range;
 
 use autograd::{At, Cost, Op, apply};
 
-use super::{Present, vjp_of, vjp_of_meaning};
+use super::{Present, read, vjp_of, vjp_of_meaning};
 use crate::buffer::Buffer;
 use crate::dtype::{Float, for_float};
 use crate::error::{Error, Result};
@@ -224,7 +224,8 @@ impl Op<Tensor> for SwigluMlp {
 
 /// down(silu(gate x) * (up x)): y [t, d] = (silu(x gate') * (x up')) down' for x [t, d], gate and up [ff, d] and down [d, ff].
 ///
-/// Its gradients are fused to second order, and weight gradients of few rows wait to be summed with others.
+/// Its gradients are fused to second order, and weight gradients of few rows wait to be summed with others. Matrices may be f32 where x is
+/// bf16.
 ///
 /// Errors: shapes that do not fit, a width of zero, dtypes that differ.
 ///
@@ -237,7 +238,8 @@ impl Op<Tensor> for SwigluMlp {
 /// # Ok::<(), ops::Error>(())
 /// ```
 pub fn swiglu_mlp(x: &Var, gate: &Var, up: &Var, down: &Var) -> Result<Var> {
-    Ok(apply(SwigluMlp, &[x, gate, up, down])?.swap_remove(0))
+    let [gate, up, down] = [gate, up, down].map(|w| read(w, x));
+    Ok(apply(SwigluMlp, &[x, &gate?, &up?, &down?])?.swap_remove(0))
 }
 
 /// Inputs x, G, U, D, g, u, then those of dy, eg, eu that are there. Results: those of dx, dG, dU, dD that are there, then dh

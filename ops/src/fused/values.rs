@@ -2,7 +2,7 @@
 //!
 //! Each function is the op of its name: the same code gives the same numbers. Nothing is recorded, so nothing is kept but what
 //! the caller holds on to, and a backward function computes those gradients alone that its caller asks for. In names and
-//! formulas `d` + name is the gradient by that name.
+//! formulas `d` + name is the gradient by that name. Weights may be f32 where activations are bf16; their gradients are f32 then.
 //!
 //! ```
 //! use ops::{DType, Tensor, values};
@@ -53,21 +53,38 @@ fn expect(op: &'static str, x: &Tensor, shape: &[usize], other: &Tensor) -> Resu
     }
 }
 
+/// A weight as `x` reads it: one of f32 is rounded where x is bf16.
+fn read(w: &Tensor, x: &Tensor) -> Result<Tensor> {
+    match (x.dtype(), w.dtype()) {
+        (DType::BF16, DType::F32) => cast(w, DType::BF16),
+        _ => Ok(w.clone()),
+    }
+}
+
 /// [`rms_norm`](crate::rms_norm) over the last axis.
 pub fn rms_norm(x: &Tensor, w: &Tensor, eps: f64) -> Result<Tensor> {
-    Ok(one(RmsNorm { eps }.eval(&[x, w])?))
+    Ok(one(RmsNorm { eps }.eval(&[x, &read(w, x)?])?))
 }
 
 /// dx of [`rms_norm`] from dy.
 pub fn rms_norm_bwd(x: &Tensor, w: &Tensor, dy: &Tensor, eps: f64) -> Result<Tensor> {
     let op = RmsNormBwd { eps, weight: false };
-    Ok(one(op.eval(&[x, w, dy])?))
+    Ok(one(op.eval(&[x, &read(w, x)?, dy])?))
+}
+
+/// [`cast`](crate::cast).
+pub fn cast(x: &Tensor, dtype: DType) -> Result<Tensor> {
+    match cuda::of("cast", [x])? {
+        Some(cuda) => cuda.cast(x, dtype),
+        None => Ok(x.cast(dtype)),
+    }
 }
 
 /// x w' for x [t, ..] with rows of `in` elements and w [out, in]: [t, out].
 ///
 /// Errors: shapes that do not fit, dtypes that differ.
 pub fn linear(x: &Tensor, w: &Tensor) -> Result<Tensor> {
+    let w = &read(w, x)?;
     let misfit = || {
         let message =
             format!("x {x:?} and weight {w:?} are not [t, in] and [out, in] of one dtype");
@@ -99,6 +116,10 @@ pub fn linear_bwd(layers: &[(&Tensor, &Tensor)]) -> Result<Tensor> {
         let message = format!("{layers:?} are not pairs [t, out] and [out, in] of one dtype");
         Error::shape("linear_bwd", message)
     };
+    let read = |&(dy, w): &(&Tensor, &Tensor)| read(w, dy);
+    let weights: Vec<Tensor> = layers.iter().map(read).collect::<Result<_>>()?;
+    let pairs = layers.iter().zip(&weights).map(|(layer, w)| (layer.0, w));
+    let layers = &pairs.collect::<Vec<_>>()[..];
     let Some(&(first, w)) = layers.first() else {
         return Err(misfit());
     };
@@ -178,7 +199,10 @@ pub fn swa_attention_bwd(
     for x in [do_, o] {
         expect(op.name(), x, q.shape(), q)?;
     }
-    expect(op.name(), lse, &q.shape()[..q.shape().len().min(2)], q)?;
+    if lse.shape() != &q.shape()[..q.shape().len().min(2)] {
+        let message = format!("lse {lse:?} is not one number per row of q {q:?}");
+        return Err(Error::shape(op.name(), message));
+    }
     let x = [q, cached[0], cached[1], current[0], current[1], do_, o, lse];
     Ok(all(op.eval(&x)?))
 }
@@ -186,7 +210,8 @@ pub fn swa_attention_bwd(
 /// [y, g, u] of [`swiglu_mlp`](crate::swiglu_mlp) with the matrices gate, up, down: y [t, d], and g = x gate' and u = x up',
 /// [t, ff] each.
 pub fn swiglu_mlp(x: &Tensor, [gate, up, down]: [&Tensor; 3]) -> Result<[Tensor; 3]> {
-    Ok(all(SwigluMlp.eval(&[x, gate, up, down])?))
+    let [gate, up, down] = [gate, up, down].map(|w| read(w, x));
+    Ok(all(SwigluMlp.eval(&[x, &gate?, &up?, &down?])?))
 }
 
 /// Those of [dx, dgate, dup, ddown] of [`swiglu_mlp`] that `needs` asks for, from dy [t, d] and what the forward function gave.
@@ -207,7 +232,11 @@ pub fn swiglu_mlp_bwd(
         let shape: Vec<usize> = rows.chain(gate.shape().first()).copied().collect();
         expect(op.name(), inner, &shape, x)?;
     }
-    Ok(op.results.spread(&op.eval(&[x, gate, up, down, g, u, dy])?))
+    let [a, b, c] = [gate, up, down].map(|w| read(w, x));
+    let d = op.eval(&[x, &a?, &b?, &c?, g, u, dy])?;
+    let [dx, dgate, dup, ddown] = op.results.spread(&d);
+    let back = |d: Option<Tensor>, w: &Tensor| d.map(|d| cast(&d, w.dtype())).transpose();
+    Ok([dx, back(dgate, gate)?, back(dup, up)?, back(ddown, down)?])
 }
 
 /// nll `[t]` of [`linear_cross_entropy`](crate::linear_cross_entropy), and r [t, d], the gradient of nll_i by x_i, in one pass
@@ -217,7 +246,7 @@ pub fn linear_cross_entropy(x: &Tensor, w: &Tensor, ids: &Arc<[u32]>) -> Result<
         ids: ids.clone(),
         gradient: true,
     };
-    let [nll, r, _] = all(op.eval(&[x, w])?);
+    let [nll, r, _] = all(op.eval(&[x, &read(w, x)?])?);
     Ok([nll, r])
 }
 

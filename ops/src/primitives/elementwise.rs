@@ -214,7 +214,10 @@ impl Op<Tensor> for Cast {
     }
 }
 
-/// The same numbers in another dtype; the cotangent is cast back.
+/// The same numbers in a dtype; the cotangent is cast back.
 pub fn cast(x: &Var, dtype: DType) -> Result<Var> {
+    if x.value().dtype() == dtype {
+        return Ok(x.clone());
+    }
     apply1(Cast(dtype), &[x])
 }

@@ -76,3 +76,87 @@ fn every_op_is_as_good_as_on_the_cpu() {
     }
     failures.finish();
 }
+
+/// Which inputs are weights: they stay f32 where activations are bf16. `None`: the op is used in f32 alone.
+fn weights(case: &Case) -> Option<&'static [usize]> {
+    match case.op {
+        "rms_norm" | "linear_cross_entropy" => Some(&[1]),
+        "swiglu_mlp" => Some(&[1, 2, 3]),
+        "swa_attention" | "rope" => Some(&[]),
+        _ => None,
+    }
+}
+
+/// # Tolerance
+///
+/// A result is a smooth function of the roundings on the way to it. In bf16 there are no more of them than in f32, because sums are f32
+/// in both, and each is at most 2^15 times as large (2^-9 of a number for 2^-24). So twice the error of the CPU in f32 times that (the
+/// largest of eight draws and of all results of an order, because that of one is a matter of luck), and 2^-8 of the largest number for the rounding of
+/// results and cotangents, which a result that f32 has exactly does not show.
+#[test]
+fn fused_ops_in_bf16_with_weights_in_f32() {
+    if !on_device("ops::fused_ops_in_bf16_with_weights_in_f32") {
+        return;
+    }
+    let mut failures = Failures::default();
+    for case in cases().iter().filter(|case| refused(case).is_none()) {
+        let Some(weights) = weights(case) else {
+            continue;
+        };
+        let x = Random::new(0).inputs(case, DType::F64);
+        let narrow: Vec<Tensor> = x.iter().map(|x| x.cast(DType::F32)).collect();
+        let moved = narrow
+            .iter()
+            .enumerate()
+            .map(|(i, x)| match weights.contains(&i) {
+                true => x.to(Device::Cuda(0)),
+                false => x.cast(DType::BF16).to(Device::Cuda(0)),
+            });
+        let moved: Vec<Tensor> = moved.collect::<ops::Result<_>>().expect("a device");
+        let exact = results(case, &x, true).expect("the meaning in f64");
+        let got = match results(case, &moved, false) {
+            Ok(got) => got,
+            Err(error) => {
+                failures.note(format!("{} ({}): {error}", case.op, case.what));
+                continue;
+            }
+        };
+        for &i in weights {
+            // orders 1 and 2 give a cotangent of each input, in its type
+            assert_eq!(got[1][i].dtype(), DType::F32, "{}", case.op);
+            assert_eq!(got[2][i].dtype(), DType::F32, "{}", case.op);
+        }
+        let n = longest_sum(&case.shapes);
+        let floor = |order: &[Tensor]| order.iter().map(|x| largest(x) / n).fold(0.0, f64::max);
+        let mut relative = [0.0f64; 3];
+        for seed in 0..8 {
+            let x = Random::new(seed).inputs(case, DType::F64);
+            let narrow: Vec<Tensor> = x.iter().map(|x| x.cast(DType::F32)).collect();
+            let [exact, cpu] = [&x, &narrow].map(|x| results(case, x, true).expect("the meaning"));
+            for order in 0..3 {
+                let floor = floor(&exact[order]);
+                for (x, exact) in cpu[order].iter().zip(&exact[order]) {
+                    let error = worst(x, exact).off / largest(exact).max(floor);
+                    relative[order] = relative[order].max(error);
+                }
+            }
+        }
+        for order in 0..3 {
+            let floor = floor(&exact[order]);
+            for (result, exact) in exact[order].iter().enumerate() {
+                let got = worst(&got[order][result], exact);
+                let place = Place {
+                    case,
+                    order,
+                    dtype: DType::BF16,
+                    seed: 0,
+                    present: &[],
+                    result,
+                };
+                let allowed = 2f64.powi(16) * relative[order] + 2f64.powi(-8);
+                failures.check(place, got, allowed * largest(exact).max(floor));
+            }
+        }
+    }
+    failures.finish();
+}

@@ -52,20 +52,8 @@ pub enum Command {
     Tokenizer(crate::tokenizer::TrainTokenizer),
 }
 
-/// f32 or f64; the others only store.
-pub fn compute_dtype(dtype: DType) -> model::Result<DType> {
-    match dtype {
-        DType::F32 | DType::F64 => Ok(dtype),
-        _ => {
-            let message =
-                "the CPU computes in f32 and f64; weights stored in bf16 or f16 are converted";
-            Err(model::Error::setting("dtype", dtype, message))
-        }
-    }
-}
-
 /// What to run on.
-#[derive(clap::Args)]
+#[derive(clap::Args, Default)]
 pub struct Machine {
     /// Device to run on: cpu, cuda, or cuda:1 for the second of them
     #[arg(long, default_value = "cpu")]
@@ -82,10 +70,29 @@ impl Machine {
         Ok(self.device)
     }
 
-    /// A model on the device, in a dtype that is computed in.
+    /// A model of a folder on the device, computing in `dtype`.
     pub fn load(&self, folder: &Path, dtype: DType) -> model::Result<Model> {
-        let device = self.device()?;
-        Model::load(folder, compute_dtype(dtype)?)?.to(device)
+        let weights = self.weights(dtype)?;
+        self.put(Model::load(folder, weights)?, dtype)
+    }
+
+    /// A model on the device, computing in `dtype`.
+    pub fn put(&self, model: Model, dtype: DType) -> model::Result<Model> {
+        self.weights(dtype)?;
+        model.to(self.device()?)?.computing_in(dtype)
+    }
+
+    /// The type of the weights of a model that computes in `dtype`.
+    fn weights(&self, dtype: DType) -> model::Result<DType> {
+        match (dtype, self.device) {
+            (DType::F32 | DType::F64, _) => Ok(dtype),
+            (DType::BF16, Device::Cuda(_)) => Ok(DType::F32),
+            _ => {
+                let message = "the CPU computes in f32 and f64, a CUDA device in f32 and bf16; weights stored in bf16 or f16 are \
+                     converted";
+                Err(model::Error::setting("dtype", dtype, message))
+            }
+        }
     }
 
     /// Number of threads: as asked, or one per core. Another device than the CPU does one thing after the other, so one thread asks

@@ -50,7 +50,7 @@ pub struct Eval {
     /// Tokens to predict in each book, from its start [default: all]
     #[arg(long, value_name = "N")]
     max_tokens: Option<usize>,
-    /// Precision of the computation: f32 or f64
+    /// Precision of the computation: f32 or f64; on a CUDA device f32 or bf16
     #[arg(long, default_value = "f32")]
     dtype: DType,
     #[command(flatten)]

@@ -29,7 +29,7 @@ pub struct Grad {
     /// Safetensors file to write
     #[arg(long)]
     out: PathBuf,
-    /// Precision of the computation: f64 or f32
+    /// Precision of the computation: f64 or f32; on a CUDA device f32 or bf16
     #[arg(long, default_value = "f64")]
     dtype: DType,
     /// Treat the inner gradients as constants
@@ -56,7 +56,7 @@ impl Grad {
         let run = |ids: &Vec<u32>| sequence_gradient(&model, ids, &reading);
         let result = workers.map(&[ids], run).remove(0)?;
         let loss = result.loss.item()?;
-        let loss_tensor = Tensor::from_f64s(&[1], self.dtype, &[loss])?;
+        let loss_tensor = Tensor::from_f64s(&[1], result.nll.dtype(), &[loss])?;
         let mut out: Vec<(String, &Tensor)> = vec![
             ("loss".into(), &loss_tensor),
             ("token_nll".into(), &result.nll),

@@ -48,7 +48,7 @@ pub struct Read {
     learning: Learning,
     #[command(flatten)]
     storage: Storage,
-    /// Precision of the computation: f32 or f64
+    /// Precision of the computation: f32 or f64; on a CUDA device f32 or bf16
     #[arg(long, default_value = "f32")]
     dtype: DType,
     #[command(flatten)]

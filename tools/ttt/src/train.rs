@@ -50,6 +50,9 @@ pub struct Train {
     /// Steps between saves
     #[arg(long, default_value_t = 100)]
     save_every: u64,
+    /// Precision of the computation: f32; on a CUDA device f32 or bf16. Weights, fast weights too, are f32
+    #[arg(long, default_value = "f32")]
+    dtype: DType,
     #[command(flatten)]
     machine: Machine,
     #[command(flatten)]
@@ -170,7 +173,7 @@ impl Train {
                 model
             }
         };
-        let model = model.to(self.machine.device()?)?;
+        let model = self.machine.put(model, self.dtype)?;
         Trainer::new(model, settings.training.clone(), self.machine.threads())
     }
 

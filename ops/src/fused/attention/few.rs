@@ -57,14 +57,14 @@ pub(super) fn forward<T: Float>(g: &Geometry, x: &Inputs<T>) -> [Tensor; 2] {
     let out = o.chunks_exact_mut(g.n * g.h).zip(lse.chunks_exact_mut(g.n));
     for (sums, (o, lse)) in rows.iter().zip(out) {
         let sums = sums.as_ref().expect("a query sees itself");
-        for head in 0..g.n {
+        for (head, lse) in lse.iter_mut().enumerate() {
             let (mu, l) = (sums.mu[head], sums.l[head]);
             let inverse = T::ONE / l;
             let heads = head * g.h..(head + 1) * g.h;
             for (o, sum) in o[heads.clone()].iter_mut().zip(&sums.o[heads]) {
                 *o = *sum * inverse;
             }
-            lse[head] = mu + Float::ln(l);
+            *lse = mu + Float::ln(l);
         }
     }
     [

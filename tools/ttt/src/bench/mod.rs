@@ -16,6 +16,8 @@ use model::files::read_input_ids;
 use model::{Error, Model, Result};
 use ops::DType;
 
+use crate::args::Machine;
+
 /// `ttt bench`.
 #[derive(Subcommand)]
 pub enum Bench {
@@ -57,11 +59,11 @@ struct Workload {
 
 impl Workload {
     /// The model and the ids.
-    fn load(&self, dtype: DType) -> Result<(Model, Vec<u32>)> {
+    fn load(&self, machine: &Machine, dtype: DType) -> Result<(Model, Vec<u32>)> {
         if self.repeat == 0 {
             return Err(Error::setting("repeat", 0, "must be at least 1"));
         }
-        let model = Model::load(&self.model, dtype)?;
+        let model = machine.load(&self.model, dtype)?;
         let ids = read_input_ids(&self.tokens, model.config.vocab_size)?;
         Ok((model, ids))
     }

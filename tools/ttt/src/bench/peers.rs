@@ -11,6 +11,7 @@ use super::Workload;
 use super::child::{Children, Ended};
 use super::comparison::Comparison;
 use super::step::measure;
+use crate::args::Machine;
 use crate::output::{write_json, write_out};
 
 /// Name and script of each peer. A script takes MODEL --tokens FILE --time N [--static] and prints a line of JSON with
@@ -73,7 +74,7 @@ impl Peers {
                 message: "is not a folder: --scripts takes the folder of the peers' scripts".into(),
             });
         }
-        let (model, ids) = self.workload.load(DType::F32)?;
+        let (model, ids) = self.workload.load(&Machine::default(), DType::F32)?;
         let children = Children::new();
         let ours = || {
             eprintln!("ours: training step and static step");

@@ -35,7 +35,7 @@ pub struct Sessions {
     /// Pairs of runs, one session after another and all together, after one untimed that must agree
     #[arg(long, default_value_t = 5)]
     repeat: usize,
-    /// Precision: f32 or f64
+    /// Precision: f32 or f64; on a CUDA device f32 or bf16
     #[arg(long, default_value = "f32")]
     dtype: DType,
     #[command(flatten)]
@@ -76,7 +76,7 @@ impl Sessions {
                 return Err(Error::setting(name, 0, "must be at least 1"));
             }
         }
-        let model = Model::load(&self.model, crate::args::compute_dtype(self.dtype)?)?;
+        let model = self.machine.load(&self.model, self.dtype)?;
         let workers = Workers::new(self.machine.threads(), 1)?;
         let report = workers
             .map(&[model], |model| self.measure(model))

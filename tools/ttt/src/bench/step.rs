@@ -22,7 +22,7 @@ pub struct Step {
     /// What the training step may keep, like 2GB: what does not fit is computed again; 0 for as little as possible
     #[arg(long)]
     memory: Option<Bytes>,
-    /// Precision: f32 or f64
+    /// Precision: f32 or f64; on a CUDA device f32 or bf16
     #[arg(long, default_value = "f32")]
     dtype: DType,
     #[command(flatten)]
@@ -50,10 +50,7 @@ pub struct StepReport {
 impl Step {
     /// Times both steps and prints.
     pub fn run(&self) -> Result<()> {
-        let dtype = crate::args::compute_dtype(self.dtype)?;
-        let device = self.machine.device()?;
-        let (model, ids) = self.workload.load(dtype)?;
-        let model = model.to(device)?;
+        let (model, ids) = self.workload.load(&self.machine, self.dtype)?;
         let threads = self.machine.threads();
         let report = measure(&model, &ids, self.workload.repeat, self.memory, threads)?;
         match self.json {
@@ -64,7 +61,7 @@ impl Step {
     }
 }
 
-/// Times `repeat` training steps and as many static steps on ids [T + 1], in the dtype of the model's weights.
+/// Times `repeat` training steps and as many static steps on ids [T + 1], in the type the model computes in.
 pub fn measure(
     model: &Model,
     ids: &[u32],
