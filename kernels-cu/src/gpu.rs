@@ -38,7 +38,11 @@ struct Loaded {
 }
 
 #[derive(Clone, Copy)]
-struct Kernel(sys::CUfunction);
+struct Kernel {
+    function: sys::CUfunction,
+    /// Bytes of dynamic shared memory that it may use.
+    shared: u32,
+}
 
 // SAFETY: handles of the driver may be used by any thread; those that use them lock the map
 unsafe impl Send for Loaded {}
@@ -145,7 +149,7 @@ impl Gpu {
         // kernel has, each in the low bytes of a word, which is where little-endian machines have it
         let run = unsafe {
             result::launch_kernel(
-                kernel.0,
+                kernel.function,
                 (x, y, z),
                 (a, b, c),
                 launch.shared,
@@ -176,23 +180,29 @@ impl Gpu {
             programs.insert(launch.program.clone(), Loaded { module, kernels });
         }
         let loaded = programs.get_mut(&launch.program).expect("put there above");
-        if let Some(kernel) = loaded.kernels.get(launch.entry) {
-            return Ok(*kernel);
-        }
-        let name = CString::new(launch.entry).expect("names in this crate have no NUL");
-        // SAFETY: the module was loaded and is never unloaded
-        let kernel = unsafe { result::module::get_function(loaded.module, name) };
-        let kernel = driver("cuModuleGetFunction", kernel)?;
-        if launch.shared > PLAIN_SHARED {
+        let mut kernel = match loaded.kernels.get(launch.entry) {
+            Some(kernel) => *kernel,
+            None => {
+                let name = CString::new(launch.entry).expect("names in this crate have no NUL");
+                // SAFETY: the module was loaded and is never unloaded
+                let function = unsafe { result::module::get_function(loaded.module, name) };
+                Kernel {
+                    function: driver("cuModuleGetFunction", function)?,
+                    shared: PLAIN_SHARED,
+                }
+            }
+        };
+        if launch.shared > kernel.shared {
             let attribute = CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
+            let (function, shared) = (kernel.function, launch.shared as i32);
             // SAFETY: the function is one of that module
-            let set = unsafe {
-                result::function::set_function_attribute(kernel, attribute, launch.shared as i32)
-            };
+            let set =
+                unsafe { result::function::set_function_attribute(function, attribute, shared) };
             driver("cuFuncSetAttribute", set)?;
+            kernel.shared = launch.shared;
         }
-        loaded.kernels.insert(launch.entry, Kernel(kernel));
-        Ok(Kernel(kernel))
+        loaded.kernels.insert(launch.entry, kernel);
+        Ok(kernel)
     }
 
     fn load(&self, program: &Program) -> Result<sys::CUmodule> {

@@ -127,6 +127,7 @@ fn weights_of_every_float_type_are_converted() -> Result<()> {
             let expected = Model {
                 config: config(),
                 weights: cast.map(|_, w| w.cast(dtype)),
+                compute: dtype,
             };
             assert_eq!(bits(&loaded), bits(&expected), "{stored} as {dtype}");
         }

@@ -1,7 +1,7 @@
 //! The state of the driver, and the lock around it.
 
 use std::cell::{Cell, RefCell};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::{Deref, DerefMut};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
@@ -46,6 +46,8 @@ pub struct Driver {
     pub captures: BTreeMap<u64, Capture>,
     pub graphs: BTreeMap<Handle, Graph>,
     pub executables: BTreeMap<Handle, Executable>,
+    /// Times of launches of which a sample ran.
+    pub sampled: HashMap<Vec<u8>, f64>,
     /// Simulated time at which the program stands, in nanoseconds.
     pub now: f64,
     next: Handle,
@@ -56,9 +58,11 @@ impl Driver {
         let reports = Reports::open(&settings)?;
         let (primary, pool) = (FIRST, FIRST + STEP);
         Ok(Driver {
-            settings,
             reports,
-            device: ptx::Device::new(),
+            device: match settings.sample {
+                Some(_) => ptx::Device::with_zeros(),
+                None => ptx::Device::new(),
+            },
             memory: Memory::default(),
             contexts: BTreeMap::new(),
             primary: Primary::new(primary),
@@ -74,8 +78,10 @@ impl Driver {
             captures: BTreeMap::new(),
             graphs: BTreeMap::new(),
             executables: BTreeMap::new(),
+            sampled: HashMap::new(),
             now: 0.0,
             next: FIRST + 2 * STEP,
+            settings,
         })
     }
 

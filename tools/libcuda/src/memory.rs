@@ -11,7 +11,7 @@ use crate::driver::{Driver, Handle};
 use crate::host::{HostMemory, Mapping};
 
 /// Addresses of the interpreter's own memory.
-const DEVICE_RANGE: Range<u64> = 0x10_0000_0000..0x2000_0000_0000;
+pub const DEVICE_RANGE: Range<u64> = 0x10_0000_0000..0x2000_0000_0000;
 /// Bytes behind a block that still point to a mistake with this block.
 const NEAR: u64 = 4096;
 

@@ -4,7 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::path::PathBuf;
 
-use ptx::{Finding, Launch, Report};
+use ptx::{Finding, Kernel, Launch, Report};
 use serde::Serialize;
 
 use crate::code::Code;
@@ -34,6 +34,17 @@ struct LaunchLine<'a> {
     time: f64,
     #[serde(flatten)]
     report: &'a Report,
+}
+
+/// A line about a launch of which a sample ran, or that is like one.
+#[derive(Serialize)]
+struct SampleLine<'a> {
+    kernel: &'a str,
+    grid: [u32; 3],
+    block: [u32; 3],
+    dynamic_shared: u32,
+    /// Nanoseconds, an estimate.
+    time: f64,
 }
 
 fn open(variable: &str, path: &Option<PathBuf>) -> Result<Option<File>, String> {
@@ -100,6 +111,18 @@ impl Reports {
     pub fn finding(&mut self, finding: &Finding) {
         eprintln!("cuda (interpreted): {finding}");
         line(&mut self.findings, finding);
+    }
+
+    /// A launch that takes `time` nanoseconds, of which a sample ran.
+    pub fn sampled(&mut self, kernel: &Kernel, launch: &Launch, time: f64) {
+        let row = SampleLine {
+            kernel: kernel.name(),
+            grid: launch.grid,
+            block: launch.block,
+            dynamic_shared: launch.dynamic_shared,
+            time,
+        };
+        line(&mut self.launches, &row);
     }
 
     /// A launch that took `time` nanoseconds.

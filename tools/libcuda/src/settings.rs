@@ -16,6 +16,8 @@ pub struct Settings {
     pub asynchrony: Asynchrony,
     /// Findings fail the call that sees them, not only standard error.
     pub fail: bool,
+    /// How many blocks of a launch run, about; the others are taken to be like them.
+    pub sample: Option<u64>,
     /// Look for races, uninitialised reads and copies in flight.
     pub checks: bool,
     /// A file that gets a line of JSON per finding.
@@ -53,12 +55,19 @@ impl Settings {
                 format!("{PREFIX}MEMORY is {text:?}; it can be a number of bytes, or of K, M or G")
             })?,
         };
+        let sample = variable("SAMPLE").map(|text| match text.parse::<u64>() {
+            Ok(blocks) if blocks > 0 => Ok(blocks),
+            _ => Err(format!(
+                "{PREFIX}SAMPLE is {text:?}; it can be a number of blocks from 1 on"
+            )),
+        });
         Ok(Settings {
             chip: [&chip::H100, &chip::A100][choice("DEVICE", "H100", ["H100", "A100"])?],
             memory,
             asynchrony: [Asynchrony::Late, Asynchrony::Early]
                 [choice("WORK", "late", ["late", "early"])?],
             fail: choice("FINDINGS", "fail", ["fail", "report"])? == 0,
+            sample: sample.transpose()?,
             checks: choice("CHECKS", "on", ["on", "off"])? == 0,
             findings: variable("FINDINGS_FILE").map(PathBuf::from),
             launches: variable("LAUNCHES_FILE").map(PathBuf::from),
@@ -108,5 +117,7 @@ mod tests {
             "TTT_INTERPRETED_DEVICE is \"B200\"; it can be H100 or A100"
         );
         assert!(one("MEMORY", "much").is_err());
+        assert_eq!(one("SAMPLE", "3").unwrap().sample, Some(3));
+        assert!(one("SAMPLE", "0").is_err());
     }
 }

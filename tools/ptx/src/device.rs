@@ -18,6 +18,8 @@ const GAP: u64 = 4096;
 pub struct Device {
     pub(crate) allocations: Vec<Allocation>,
     next: u64,
+    /// New memory reads as zeros.
+    zeros: bool,
     /// Number of the latest launch; cells of `shadow` that carry another are stale.
     pub(crate) launches: u64,
     /// Addresses of the variables of modules, by module.
@@ -39,6 +41,15 @@ impl Device {
         Device {
             next: FIRST,
             ..Device::default()
+        }
+    }
+
+    /// A device whose new memory reads as zeros and takes none of the host's until it is touched: for launches of which a sample runs
+    /// ([`Options::sample`](crate::Options::sample)), on memory of any size.
+    pub fn with_zeros() -> Self {
+        Device {
+            zeros: true,
+            ..Device::new()
         }
     }
 
@@ -82,8 +93,11 @@ impl Device {
         let allocation = Allocation {
             base,
             bytes: bytes as u64,
-            words: (0..words).map(|_| AtomicU32::new(u32::MAX)).collect(),
-            cells: (0..words).map(|_| AtomicU64::new(0)).collect(),
+            words: match self.zeros {
+                true => bytemuck::zeroed_vec(words),
+                false => (0..words).map(|_| AtomicU32::new(u32::MAX)).collect(),
+            },
+            cells: bytemuck::zeroed_vec(words),
             freed: false,
         };
         let at = self.allocations.partition_point(|a| a.base < base);
