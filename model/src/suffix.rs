@@ -3,10 +3,9 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use ops::derived::clip_factor;
 use ops::{
-    Keep, Var, checkpoint, concat, grad, linear_cross_entropy, rms_norm, scale, sgd_update, slice,
-    sum_all,
+    Keep, Var, checkpoint, clip_factor, concat, grad, linear_cross_entropy, rms_norm, scale,
+    sgd_update, slice, sum_all,
 };
 
 use crate::block::{KeyValues, Rotary, attention, mlp};

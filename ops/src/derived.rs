@@ -174,6 +174,15 @@ pub fn swa_attention(q: &Var, cached: [&Var; 2], current: [&Var; 2], window: usi
 /// min(1, c / norm) for the global norm of `grads` (all of them together), a scalar; 1 if `c` is 0 (no clipping).
 /// With norm² in hand the factor is c rsqrt(norm²) where norm² > c², else the constant 1.
 pub fn clip_factor(grads: &[Var], c: f64) -> Result<Var> {
+    clip_factor_of(grads, c, |g| sum_all(&mul(g, g)?))
+}
+
+/// The same from the sum of a gradient's squares.
+pub(crate) fn clip_factor_of(
+    grads: &[Var],
+    c: f64,
+    squares: impl Fn(&Var) -> Result<Var>,
+) -> Result<Var> {
     let Some(first) = grads.first() else {
         return Err(Error::shape("clip_factor", "no gradients"));
     };
@@ -181,9 +190,9 @@ pub fn clip_factor(grads: &[Var], c: f64) -> Result<Var> {
     if c == 0.0 {
         return Ok(one);
     }
-    let mut square = sum_all(&mul(first, first)?)?;
+    let mut square = squares(first)?;
     for g in &grads[1..] {
-        square = add(&square, &sum_all(&mul(g, g)?)?)?;
+        square = add(&square, &squares(g)?)?;
     }
     // the unclipped branch must not even evaluate rsqrt at zero
     let safe = select_above(&square, c * c, &square, &one)?;

@@ -52,8 +52,8 @@ pub use device::Device;
 pub use dtype::{DType, Element, Float};
 pub use error::{Error, Result};
 pub use fused::{
-    cross_entropy, dot, linear, linear_cross_entropy, rms_norm, rope, sgd_update, swa_attention,
-    swiglu_mlp, values,
+    clip_factor, cross_entropy, dot, linear, linear_cross_entropy, rms_norm, rope, sgd_update,
+    swa_attention, swiglu_mlp, values,
 };
 pub use mapped::Mapped;
 pub use primitives::*;

@@ -141,12 +141,6 @@ pub fn cases() -> Vec<Case> {
         primitive("dot", &[&[40], &[40]], |x| crate::dot(&x[0], &x[1])),
         primitive("log_sum_exp", &[&[3, 5]], |x| derived::log_sum_exp(&x[0])),
         primitive("softmax", &[&[3, 5]], |x| derived::softmax(&x[0])),
-        primitive("clip_factor", &[&[3], &[4]], |x| {
-            derived::clip_factor(x, 0.7)
-        }),
-        primitive("clip_factor", &[&[3], &[4]], |x| {
-            derived::clip_factor(x, 70.0)
-        }),
     ];
     for (what, shape) in [
         ("one row", vec![1, 5]),
@@ -206,6 +200,15 @@ pub fn cases() -> Vec<Case> {
             derived::rope(&x[0], &cos, &sin)
         };
         cases.push(fused("rope", what, &[&[5, 2, 6]], f, meaning));
+    }
+    for (what, c) in [("clipped", 0.7), ("not clipped", 100.0)] {
+        cases.push(fused(
+            "clip_factor",
+            what,
+            &[&[3, 4], &[5]],
+            move |x| crate::clip_factor(x, c),
+            move |x| derived::clip_factor(x, c),
+        ));
     }
     cases.push(fused(
         "sgd_update",

@@ -18,7 +18,7 @@ pub use linear_cross_entropy::linear_cross_entropy;
 pub(crate) use linear_cross_entropy::linear_cross_entropy_above;
 pub use rms_norm::rms_norm;
 pub use rope::rope;
-pub use sgd::{dot, sgd_update};
+pub use sgd::{clip_factor, dot, sgd_update};
 pub use swiglu_mlp::swiglu_mlp;
 
 use autograd::At;

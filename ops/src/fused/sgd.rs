@@ -5,7 +5,7 @@ use autograd::{At, Op, apply1};
 use crate::dtype::for_float;
 use crate::error::{Error, Result};
 use crate::primitives::{neg, scale};
-use crate::{Tensor, Var, cuda, par};
+use crate::{Tensor, Var, cuda, derived, par};
 
 struct SgdUpdate;
 
@@ -111,6 +111,32 @@ impl Op<Tensor> for Dot {
             at.needs[1].then(|| times(g, &at.x[0])).transpose()?,
         ])
     }
+}
+
+/// <x, x>.
+struct Squares;
+
+impl Op<Tensor> for Squares {
+    fn name(&self) -> &'static str {
+        "squares"
+    }
+    fn eval(&self, x: &[&Tensor]) -> Result<Vec<Tensor>> {
+        Dot.eval(&[x[0], x[0]])
+    }
+    fn vjp(&self, at: &At<Tensor>, ct: &[Option<Var>]) -> Result<Vec<Option<Var>>> {
+        let Some(g) = &ct[0] else {
+            return Ok(vec![None]);
+        };
+        Ok(vec![Some(times(&scale(g, 2.0)?, &at.x[0])?)])
+    }
+}
+
+/// min(1, c / norm) for the norm of all `grads` together, a scalar; 1 if `c` is 0 (no clipping).
+///
+/// Errors: no gradients.
+pub fn clip_factor(grads: &[Var], c: f64) -> Result<Var> {
+    let squares = |g: &Var| apply1(Squares, &[g]);
+    derived::clip_factor_of(grads, c, squares)
 }
 
 /// s x for a scalar s.
