@@ -17,7 +17,7 @@ use ptx::{Asynchrony, Chip, Estimate};
 /// Timed samples of each.
 const SAMPLES: usize = 10;
 /// Blocks of a launch that are interpreted for an estimate, about.
-const BLOCKS: u64 = 8;
+const BLOCKS: u64 = 32;
 /// More than any second-level cache holds.
 const FLUSH: usize = 256 << 20;
 
@@ -120,7 +120,7 @@ fn estimate(case: &KernelCase) -> Option<Vec<Row>> {
     let mut device = Interpreted::new(Asynchrony::Late)?;
     case.check(&mut device)
         .unwrap_or_else(|message| panic!("{message}: not counted"));
-    let mut device = Interpreted::new(Asynchrony::Late)?;
+    let mut device = Interpreted::for_estimates()?;
     let made = (case.make)(&mut device as &mut dyn Machine, Size::Real);
     let made = made.unwrap_or_else(|error| panic!("{error}"));
     let (flops, bytes) = cost(&made);

@@ -21,7 +21,7 @@ const PUBLISHED: [f64; 2] = [32.0, 8.0];
 /// L and S of those that run.
 const SMALL: [[usize; 2]; 3] = [[2, 1], [3, 1], [3, 2]];
 /// Blocks of a launch that run, about.
-const BLOCKS: &str = "3";
+const BLOCKS: &str = "16";
 /// What a process of this program is to do.
 const TASK: &str = "BENCH_STEP";
 

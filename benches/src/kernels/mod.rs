@@ -1,5 +1,6 @@
 //! CUDA kernels at the sizes of the published recipe: what runs, what it must equal, and what it costs.
 
+mod attention;
 mod elementwise;
 mod losses;
 mod products;
@@ -129,6 +130,7 @@ pub(crate) fn input(
 /// Every case.
 pub fn cases() -> Vec<KernelCase> {
     [
+        attention::cases(),
         elementwise::cases(),
         products::cases(),
         rows::cases(),

@@ -50,6 +50,14 @@ impl Interpreted {
         })
     }
 
+    /// A device for [estimates](Self::estimate): its memory is zeros, and takes none of the host's until it is touched.
+    pub fn for_estimates() -> Option<Self> {
+        Some(Interpreted {
+            device: Device::with_zeros(),
+            ..Interpreted::new(Asynchrony::Late)?
+        })
+    }
+
     /// Numbers, rounded to a type.
     pub fn upload(&mut self, x: &[f64], dtype: DType) -> View {
         self.write_bytes(&to_bytes(x, dtype))

@@ -312,14 +312,21 @@ impl Device {
     }
 }
 
+/// Which block of a group runs, of `every`: over the groups all places come up alike, in no step with rows of the grid, whose blocks may
+/// differ in their work. Multiples of the golden ratio do that.
+fn place_in(group: u64, every: u64) -> u64 {
+    const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+    let share = (group + 1).wrapping_mul(GOLDEN);
+    ((u128::from(share) * u128::from(every)) >> 64) as u64
+}
+
 fn run(setting: &Setting) -> Outcome {
     let blocks = setting.blocks();
     let mut outcome = Outcome::default();
     let mut order = Order::default();
     let mut first = 0;
     let every = setting.options.sample.max(1);
-    // the middle one of each group
-    let place = |group: u64| (group * every + every / 2).min(blocks - 1);
+    let place = |group: u64| (group * every + place_in(group, every)).min(blocks - 1);
     let groups = blocks.div_ceil(every);
     let new_patterns = || Patterns::of(setting.program.code.len());
     let mut patterns = new_patterns();
