@@ -11,7 +11,7 @@ pub enum Device {
     /// The processor this program runs on.
     #[default]
     Cpu,
-    /// The CUDA device of this number. It computes in f32.
+    /// The CUDA device of this number. It computes in f32, or with activations in bf16.
     Cuda(usize),
 }
 

@@ -1,4 +1,4 @@
-//! Element types: f32 and f64 compute, bf16 and f16 store.
+//! Element types: f32 and f64 compute, bf16 and f16 store; on CUDA devices f32 and bf16 compute.
 
 use std::fmt;
 use std::ops::{Add, AddAssign, Div, Mul, MulAssign, Neg, Sub, SubAssign};
@@ -15,7 +15,7 @@ pub enum DType {
     F32,
     /// 64-bit float: the type of checks.
     F64,
-    /// bfloat16, storage only.
+    /// bfloat16: the type of activations on a CUDA device, elsewhere storage only.
     BF16,
     /// IEEE half, storage only.
     F16,

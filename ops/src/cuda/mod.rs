@@ -86,7 +86,7 @@ fn kernel_type(op: &'static str, dtype: DType) -> Result<kernels_cu::DType> {
         DType::F64 | DType::F16 => Err(Error::DType {
             op,
             dtype,
-            remedy: "a CUDA device computes in f32; use --dtype f32, or --device cpu",
+            remedy: "a CUDA device computes in f32 and bf16; use --dtype f32 or bf16, or --device cpu",
         }),
     }
 }

@@ -199,8 +199,12 @@ pub fn swa_attention_bwd(
     for x in [do_, o] {
         expect(op.name(), x, q.shape(), q)?;
     }
-    if lse.shape() != &q.shape()[..q.shape().len().min(2)] {
-        let message = format!("lse {lse:?} is not one number per row of q {q:?}");
+    let rows = &q.shape()[..q.shape().len().min(2)];
+    if lse.shape() != rows || lse.dtype() != q.dtype().wide() {
+        let message = format!(
+            "lse {lse:?} is not {} {rows:?} for q {q:?}",
+            q.dtype().wide()
+        );
         return Err(Error::shape(op.name(), message));
     }
     let x = [q, cached[0], cached[1], current[0], current[1], do_, o, lse];

@@ -160,3 +160,38 @@ fn fused_ops_in_bf16_with_weights_in_f32() {
     }
     failures.finish();
 }
+
+/// A kernel that is asked for less first and for more later: it then takes more shared memory than when it was loaded.
+#[test]
+fn a_kernel_may_take_more_later() {
+    if !on_device("ops::a_kernel_may_take_more_later") {
+        return;
+    }
+    let mut random = Random::new(5);
+    let [queries, cached, current] = [[20, 2, 80], [30, 2, 80], [20, 2, 80]];
+    let x = [queries, cached, cached, current, current].map(|s| random.tensor(&s, DType::F32));
+    let second = |device: Device, wrt: &[usize]| -> ops::Result<Vec<Tensor>> {
+        let x: Vec<ops::Var> = (x.iter())
+            .map(|x| Ok(ops::Var::leaf(x.to(device)?)))
+            .collect::<ops::Result<_>>()?;
+        let of: Vec<ops::Var> = wrt.iter().map(|&i| x[i].clone()).collect();
+        let o = ops::swa_attention(&x[0], [&x[1], &x[2]], [&x[3], &x[4]], 25)?;
+        let g = ops::grad(&ops::sum_all(&ops::mul(&o, &o)?)?, &of)?;
+        let mut sum = ops::Var::constant(x[0].value().full_like(&[], 0.0)?);
+        for g in g.iter().flatten() {
+            sum = ops::add(&sum, &ops::sum_all(&ops::mul(g, g)?)?)?;
+        }
+        let d = ops::backward(&sum, &x)?;
+        Ok(d.into_iter().flatten().collect())
+    };
+    for wrt in [&[0][..], &[0, 3, 4], &[0, 1, 2, 3, 4]] {
+        let [cpu, got] = [Device::Cpu, Device::Cuda(0)]
+            .map(|device| second(device, wrt).expect("a second derivative"));
+        assert_eq!(cpu.len(), 5);
+        for (cpu, got) in cpu.iter().zip(&got) {
+            // sums of 25 x 80 terms, twice: far below what a wrong tile would be off
+            let off = worst(got, cpu).off / largest(cpu);
+            assert!(off < 1e-4, "{wrt:?}: {off:e}");
+        }
+    }
+}
