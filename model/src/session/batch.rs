@@ -20,7 +20,7 @@ const LARGE: usize = 1 << 23;
 
 /// Logits of the token that comes next in each session, V of them.
 ///
-/// Errors: sessions over different [`Base`](super::Base)s; one that has read nothing yet. Nothing has changed then.
+/// Errors: sessions over different [`Base`]s; one that has read nothing yet. Nothing has changed then.
 pub fn logits(sessions: &mut [Session]) -> Result<Vec<Vec<f64>>> {
     let Some(base) = sessions.first().map(|s| s.base.clone()) else {
         return Ok(vec![]);
