@@ -73,6 +73,7 @@ pub fn cases() -> Vec<Case> {
             swiglu_mlp(what("whole sequence"), m.length, d, m.mlp),
             linear_cross_entropy(what("mini-batch"), b, d, m.vocabulary),
             cross_entropy(what("mini-batch"), b, m.vocabulary),
+            clip_factor(what("up"), [m.mlp, d]),
             sgd_update(what("up"), [m.mlp, d]),
         ]);
     }
@@ -230,6 +231,20 @@ fn cross_entropy(what: String, t: usize, v: usize) -> Case {
         move |x| derived::cross_entropy(&x[0], &same_ids),
         per_element(t * v, [4, 3, 7]),
         elements(t * v, t),
+    )
+}
+
+/// Forward reads g; backward reads g for its gradient; double backward reads g and a cotangent of that gradient.
+fn clip_factor(what: String, shape: [usize; 2]) -> Case {
+    let n: usize = shape.iter().product();
+    Case::new(
+        "clip_factor",
+        what,
+        &[&shape],
+        |x| ops::clip_factor(x, 1.0),
+        |x| derived::clip_factor(x, 1.0),
+        per_element(n, [2, 1, 4]),
+        per_element(n, [1, 2, 3]),
     )
 }
 
