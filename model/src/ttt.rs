@@ -298,7 +298,7 @@ mod tests {
             let config: Config = serde_json::from_value(serde_json::json!({
                 "vocab_size": 23, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 3,
                 "num_attention_heads": 2, "num_key_value_heads": 1, "sliding_window": 11, "layer_types": types,
-                "ttt": {"mini_batch_size": 4, "num_fast_layers": fast, "inner_learning_rate": 1.0, "inner_clip_norm": 1.0},
+                "ttt": {"mini_batch_size": 4, "num_fast_layers": fast, "inner_learning_rate": 0.5, "inner_clip_norm": 1.0},
             }))
             .expect("a configuration");
             let model = Model::random(&config, 3, DType::F64).expect("a model");

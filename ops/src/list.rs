@@ -75,7 +75,7 @@ const ATTENTION: [(&str, usize, usize, usize, usize, usize, usize); 17] = [
     ("head size 128", 9, 31, 2, 2, 128, 17),
     ("many tiles of keys", 20, 1500, 1, 1, 4, 1400),
     ("several tiles, cached and current", 330, 280, 1, 1, 4, 560),
-    ("few queries, long cache", 3, 2300, 4, 2, 16, 2200),
+    ("one query, long cache", 1, 2300, 4, 2, 16, 2200),
     ("shared among threads", 530, 20, 2, 1, 4, 100),
 ];
 

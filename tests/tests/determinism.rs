@@ -106,10 +106,10 @@ fn fused_ops_large_enough_to_share() {
                 attention(150, 270, 6, 3, 64),
                 op(|x| swa_attention(&x[0], [&x[1], &x[2]], [&x[3], &x[4]], 270)),
             ),
-            // few queries: one pass over the keys, in several parts
+            // one query: one pass over the keys, in several parts
             (
                 "swa_attention",
-                attention(2, 5000, 4, 2, 64),
+                attention(1, 5000, 4, 2, 64),
                 op(|x| swa_attention(&x[0], [&x[1], &x[2]], [&x[3], &x[4]], 4800)),
             ),
             // one head, in several runs of rows

@@ -177,6 +177,7 @@ fn as_good_as_the_tape_in_f32() {
         let ids = ids(3 * B + 3);
         let narrow = Model {
             weights: model.weights.map(|_, w| w.cast(DType::F32)),
+            compute: DType::F32,
             ..model.clone()
         };
         let exact = tape(&model, &ids);

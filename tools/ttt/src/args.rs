@@ -73,6 +73,7 @@ impl Machine {
     /// A model of a folder on the device, computing in `dtype`.
     pub fn load(&self, folder: &Path, dtype: DType) -> model::Result<Model> {
         let weights = self.weights(dtype)?;
+        self.device()?;
         self.put(Model::load(folder, weights)?, dtype)
     }
 

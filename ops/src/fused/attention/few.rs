@@ -15,8 +15,8 @@ use crate::buffer::Buffer;
 use crate::dtype::Float;
 use crate::{Tensor, par};
 
-/// Most queries of one call.
-pub(super) const FEW: usize = 4;
+/// Most queries of one call: writing has one.
+pub(super) const FEW: usize = 1;
 /// Keys whose scores are kept at a time.
 const KEYS: usize = 64;
 /// Keys of a part.
