@@ -2,6 +2,8 @@
 
 use autograd::{At, Op, apply1};
 
+use kernels_cu::elementwise::Binary;
+
 use crate::dtype::for_float;
 use crate::error::{Error, Result};
 use crate::primitives::{neg, scale};
@@ -121,6 +123,11 @@ impl Op<Tensor> for Squares {
         "squares"
     }
     fn eval(&self, x: &[&Tensor]) -> Result<Vec<Tensor>> {
+        if let Some(cuda) = cuda::of(self.name(), [x[0]])? {
+            // sums in f64, as on the CPU
+            let norm = cuda.norm(&[x[0]])?;
+            return Ok(vec![cuda.binary(Binary::Mul, &norm, &norm)?]);
+        }
         Dot.eval(&[x[0], x[0]])
     }
     fn vjp(&self, at: &At<Tensor>, ct: &[Option<Var>]) -> Result<Vec<Option<Var>>> {

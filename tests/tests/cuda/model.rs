@@ -116,7 +116,8 @@ fn drift(trainer: &Trainer, exact: &Trainer) -> f64 {
     squares.sum::<f64>().sqrt()
 }
 
-/// The weights on the device drift from those in f64 by at most twice as much as the weights in f32 on the CPU. In bf16 gradients near
+/// The weights on the device drift from those in f64 by at most twice as much as the weights in f32 on the CPU do within the ten steps
+/// (at which of them a gradient passes zero, and AdamW makes much of a rounding, is a matter of luck). In bf16 gradients near
 /// zero change their sign, and AdamW makes whole steps of that: all that is known is that two runs come apart by no more than they walk.
 /// A weight walks at most about the learning rate a step.
 ///
@@ -129,16 +130,25 @@ fn ten_steps_follow_those_of_the_cpu() {
     }
     let mut trainers = [
         trainer(Device::Cpu, DType::F64),
-        trainer(Device::Cpu, DType::F32),
         trainer(CUDA, DType::F32),
         trainer(CUDA, DType::BF16),
     ];
-    let walk = 2.0 * 0.01 * (trainers[0].model.weights.count() as f64).sqrt();
+    let mut pair = [DType::F64, DType::F32].map(|dtype| trainer(Device::Cpu, dtype));
+    let mut cpu = 0.0f64;
     for step in 0..10 {
-        let [cpu, by_f32, by_bf16] = [1, 2, 3].map(|i| drift(&trainers[i], &trainers[0]));
         let sequences = [tokens(step, 0), tokens(step, 1)];
         let sequences = sequences.each_ref().map(Vec::as_slice);
-        let [exact, _, in_f32, in_bf16] = trainers
+        for trainer in &mut pair {
+            trainer.step(&sequences).expect("a step");
+        }
+        cpu = cpu.max(drift(&pair[1], &pair[0]));
+    }
+    let walk = 2.0 * 0.01 * (trainers[0].model.weights.count() as f64).sqrt();
+    for step in 0..10 {
+        let [by_f32, by_bf16] = [1, 2].map(|i| drift(&trainers[i], &trainers[0]));
+        let sequences = [tokens(step, 0), tokens(step, 1)];
+        let sequences = sequences.each_ref().map(Vec::as_slice);
+        let [exact, in_f32, in_bf16] = trainers
             .each_mut()
             .map(|t| t.step(&sequences).expect("a step"));
         let bound = 2.0 * cpu + f64::from(step) * walk;
