@@ -1,7 +1,7 @@
 //! A device: runs launches, one after the other.
 
 use std::collections::HashMap;
-use std::ffi::{CString, c_void};
+use std::ffi::CString;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use cudarc::driver::sys::CUfunction_attribute_enum::CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES;
@@ -12,6 +12,8 @@ use crate::error::{Error, Result};
 use crate::launch::{Arg, Launch, View};
 use crate::memory::{Buffer, Pool};
 use crate::program::Program;
+use crate::queue::Queue;
+use crate::work::Work;
 
 /// Shared memory that every kernel may use without asking.
 const PLAIN_SHARED: u32 = 48 << 10;
@@ -24,6 +26,7 @@ pub(crate) struct Inner {
     pub(crate) context: Arc<CudaContext>,
     pub(crate) stream: Arc<CudaStream>,
     pool: Mutex<Pool>,
+    queue: Mutex<Queue>,
     compiler: Compiler,
     programs: Mutex<HashMap<Program, Loaded>>,
     name: String,
@@ -101,6 +104,7 @@ impl Gpu {
             context,
             stream,
             pool: Mutex::default(),
+            queue: Mutex::default(),
             compiler: compiler()?,
             programs: Mutex::default(),
             name,
@@ -135,29 +139,14 @@ impl Gpu {
             }
         }
         let kernel = self.kernel(launch)?;
-        // each argument where a pointer can point to it
-        let mut words: Vec<u64> = launch.args.iter().map(word).collect();
-        let mut pointers: Vec<*mut c_void> = words
-            .iter_mut()
-            .map(|word| std::ptr::from_mut(word).cast())
-            .collect();
-        let [x, y, z] = launch.grid;
-        let [a, b, c] = launch.block;
-        let stream = self.0.stream.cu_stream();
-        // SAFETY: a launch is made by a kernel's own function, which checked its views' lengths; they are memory of this device and
-        // kept alive by the pool, which hands them out again to work that comes later in the same stream; as many arguments as the
-        // kernel has, each in the low bytes of a word, which is where little-endian machines have it
-        let run = unsafe {
-            result::launch_kernel(
-                kernel.function,
-                (x, y, z),
-                (a, b, c),
-                launch.shared,
-                stream,
-                &mut pointers,
-            )
-        };
-        driver("cuLaunchKernel", run)
+        // a launch is made by a kernel's own function, which checked its views' lengths and gives it the arguments it has
+        self.0.submit(Work::Kernel {
+            function: kernel.function,
+            grid: launch.grid,
+            block: launch.block,
+            shared: launch.shared,
+            words: launch.args.iter().map(word).collect(),
+        })
     }
 
     /// An error unless a view is memory of this device.
@@ -225,8 +214,9 @@ impl Gpu {
     /// # Errors
     /// There is none left.
     pub fn upload(&self, bytes: &[u8]) -> Result<Buffer> {
-        let buffer = self.allocate(bytes.len())?;
-        self.write(&buffer, bytes)?;
+        // goes before work that waits to become a graph, which does not know this memory yet
+        let buffer = self.allocate_for(bytes.len(), true)?;
+        self.write_at_once(&buffer, bytes)?;
         Ok(buffer)
     }
 
@@ -237,6 +227,11 @@ impl Gpu {
     pub fn write(&self, to: &View, bytes: &[u8]) -> Result<()> {
         self.own(to)?;
         check("write", to.bytes, bytes.len())?;
+        self.0.flush()?;
+        self.write_at_once(to, bytes)
+    }
+
+    fn write_at_once(&self, to: &View, bytes: &[u8]) -> Result<()> {
         self.0.bind()?;
         // SAFETY: as many bytes as the view has; pageable memory has been read when the call returns
         let copy =
@@ -251,7 +246,7 @@ impl Gpu {
     pub fn read(&self, from: &View, bytes: &mut [u8]) -> Result<()> {
         self.own(from)?;
         check("read", from.bytes, bytes.len())?;
-        self.0.bind()?;
+        self.0.flush()?;
         // SAFETY: as many bytes as the view has; the stream is waited for below, before the borrow ends
         let copy =
             unsafe { result::memcpy_dtoh_async(bytes, from.address, self.0.stream.cu_stream()) };
@@ -267,12 +262,11 @@ impl Gpu {
         self.own(from)?;
         self.own(to)?;
         check("copy", to.bytes, from.bytes)?;
-        self.0.bind()?;
-        let stream = self.0.stream.cu_stream();
-        // SAFETY: both views have that many bytes
-        let copy =
-            unsafe { result::memcpy_dtod_async(to.address, from.address, from.bytes, stream) };
-        driver("cuMemcpyDtoDAsync", copy)
+        self.0.submit(Work::Copy {
+            from: from.address,
+            to: to.address,
+            bytes: from.bytes,
+        })
     }
 
     /// Sets every byte.
@@ -281,11 +275,8 @@ impl Gpu {
     /// The view is not of this device.
     pub fn fill(&self, to: &View, byte: u8) -> Result<()> {
         self.own(to)?;
-        self.0.bind()?;
-        let stream = self.0.stream.cu_stream();
-        // SAFETY: the view has that many bytes
-        let fill = unsafe { result::memset_d8_async(to.address, byte, to.bytes, stream) };
-        driver("cuMemsetD8Async", fill)
+        let (to, bytes) = (to.address, to.bytes);
+        self.0.submit(Work::Fill { to, byte, bytes })
     }
 
     /// Seconds that the work which `f` asks for takes, by the device's clock.
@@ -294,7 +285,10 @@ impl Gpu {
     /// Those of `f`; work failed.
     pub fn timed(&self, f: impl FnOnce() -> Result<()>) -> Result<f64> {
         let flags = Some(sys::CUevent_flags::CU_EVENT_DEFAULT);
-        let record = || driver("cuEventRecord", self.0.stream.record_event(flags));
+        let record = || {
+            self.0.flush()?;
+            driver("cuEventRecord", self.0.stream.record_event(flags))
+        };
         let start = record()?;
         f()?;
         let milliseconds = start.elapsed_ms(&record()?);
@@ -306,6 +300,7 @@ impl Gpu {
     /// # Errors
     /// Some of it failed.
     pub fn synchronize(&self) -> Result<()> {
+        self.0.flush()?;
         driver("cuStreamSynchronize", self.0.stream.synchronize())
     }
 }
@@ -336,6 +331,10 @@ impl Inner {
         self.pool.lock().unwrap_or_else(|e| e.into_inner())
     }
 
+    pub(crate) fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(|e| e.into_inner())
+    }
+
     /// Makes the device that of this thread.
     pub(crate) fn bind(&self) -> Result<()> {
         driver("cuCtxSetCurrent", self.context.bind_to_thread())
@@ -345,6 +344,7 @@ impl Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         let _ = self.stream.synchronize();
+        *self.queue() = Queue::default();
         let context = self.context.clone();
         self.pool().clear(&context);
         let programs =

@@ -1,6 +1,6 @@
 //! Device memory: buffers that are reused.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use cudarc::driver::{CudaContext, result, sys};
@@ -13,10 +13,14 @@ use crate::launch::View;
 const STEP: usize = 512;
 
 /// Free memory, by size. All work is in one stream, so memory that is given back may be handed out again at once: what reads it
-/// comes before what writes it next.
+/// comes before what writes it next. The lowest address is handed out first, so that the same work finds the same memory and a
+/// graph of it need not change.
 #[derive(Debug, Default)]
 pub(crate) struct Pool {
-    free: BTreeMap<usize, Vec<u64>>,
+    free: Free,
+    /// While work waits to become a graph: what has been given back since, which that work may use. Work that comes after it may
+    /// have it, but nothing that goes to the device before it.
+    held: Option<Free>,
     /// Bytes in buffers that are in use, the most there ever were, and bytes in free ones.
     live: usize,
     peak: usize,
@@ -47,23 +51,54 @@ impl Drop for Allocation {
         let mut pool = self.gpu.pool();
         pool.live -= self.bytes;
         pool.idle += self.bytes;
-        pool.free.entry(self.bytes).or_default().push(self.address);
+        let Pool { free, held, .. } = &mut *pool;
+        held.as_mut().unwrap_or(free).put(self.bytes, self.address);
+    }
+}
+
+/// Addresses of free memory, by size.
+#[derive(Debug, Default)]
+struct Free(BTreeMap<usize, BTreeSet<u64>>);
+
+impl Free {
+    fn take(&mut self, bytes: usize) -> Option<u64> {
+        self.0.get_mut(&bytes)?.pop_first()
+    }
+
+    fn put(&mut self, bytes: usize, address: u64) {
+        self.0.entry(bytes).or_default().insert(address);
     }
 }
 
 impl Pool {
-    fn take(&mut self, bytes: usize) -> Option<u64> {
-        self.free.get_mut(&bytes)?.pop()
+    /// From now on, holds back what is given back.
+    pub(crate) fn hold(&mut self) {
+        self.held.get_or_insert_default();
+    }
+
+    /// Hands out what was held back: all work so far is in the stream. With `hold`, goes on holding what comes.
+    pub(crate) fn release(&mut self, hold: bool) {
+        let held = std::mem::replace(&mut self.held, hold.then(Free::default));
+        for (bytes, addresses) in held.into_iter().flat_map(|held| held.0) {
+            self.free.0.entry(bytes).or_default().extend(addresses);
+        }
+    }
+
+    fn take(&mut self, bytes: usize, at_once: bool) -> Option<u64> {
+        let held = self.held.as_mut().filter(|_| !at_once);
+        held.and_then(|held| held.take(bytes))
+            .or_else(|| self.free.take(bytes))
     }
 
     /// Gives what is free back to the driver.
     pub(crate) fn clear(&mut self, context: &CudaContext) {
         let _ = context.bind_to_thread();
-        for address in std::mem::take(&mut self.free).into_values().flatten() {
+        for address in std::mem::take(&mut self.free.0).into_values().flatten() {
             // SAFETY: the pool owns it and nothing reads it
             let _ = unsafe { result::free_sync(address) };
         }
-        self.idle = 0;
+        let held = self.held.iter().flat_map(|held| &held.0);
+        self.idle = held.map(|(bytes, all)| bytes * all.len()).sum();
     }
 }
 
@@ -81,9 +116,14 @@ impl Gpu {
     /// # Errors
     /// There is none left.
     pub fn allocate(&self, bytes: usize) -> Result<Buffer> {
+        self.allocate_for(bytes, false)
+    }
+
+    /// The same; `at_once` if it is written before the work that waits to become a graph.
+    pub(crate) fn allocate_for(&self, bytes: usize, at_once: bool) -> Result<Buffer> {
         let size = class(bytes);
         let mut pool = self.0.pool();
-        let address = match pool.take(size) {
+        let address = match pool.take(size, at_once) {
             Some(address) => {
                 pool.idle -= size;
                 address

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use rayon::prelude::*;
+
 use crate::error::{Error, Result};
 
 /// A device: `cpu`, `cuda` (the first of them) or `cuda:1`. A tensor lives on one, and an op runs where its inputs live.
@@ -21,6 +23,27 @@ impl Device {
         match self {
             Device::Cpu => Ok(()),
             Device::Cuda(ordinal) => crate::cuda::open(ordinal).map(|_| ()),
+        }
+    }
+
+    /// Runs `f`; what it asks a CUDA device for goes there as one graph (see [`kernels_cu::Gpu::graph`]). For work that comes again and
+    /// again and is small, so that asking for it takes longer than doing it.
+    ///
+    /// # Errors
+    /// The device cannot be opened, or refuses the work.
+    pub fn graph<T>(self, f: impl FnOnce() -> T) -> Result<T> {
+        match self {
+            Device::Cpu => Ok(f()),
+            Device::Cuda(ordinal) => Ok(crate::cuda::open(ordinal)?.graph(f)?),
+        }
+    }
+
+    /// What `f` makes of each: side by side on the CPU; in order where a CUDA device does the work, which does one thing after
+    /// the other anyway and knows a graph by its order.
+    pub fn map<X: Send, T: Send>(self, x: &mut [X], f: impl Fn(&mut X) -> T + Sync) -> Vec<T> {
+        match self {
+            Device::Cpu => x.par_iter_mut().map(&f).collect(),
+            Device::Cuda(_) => x.iter_mut().map(f).collect(),
         }
     }
 }

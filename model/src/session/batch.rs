@@ -43,29 +43,36 @@ pub fn logits(sessions: &mut [Session]) -> Result<Vec<Vec<f64>>> {
         ids.push(last);
     }
     let asked = |s: &&mut Session| s.state.next.is_none();
-    let mut asked: Vec<&mut Session> = sessions.iter_mut().filter(asked).collect();
+    let asked: Vec<&mut Session> = sessions.iter_mut().filter(asked).collect();
     if !asked.is_empty() {
-        let angles = base.angles(asked.iter().map(|s| s.state.inputs))?;
-        let mut parts: Vec<Part<'_>> = (asked.iter_mut().enumerate())
-            .map(|(i, session)| Part {
-                state: &mut session.state,
-                rows: i..i + 1,
-            })
-            .collect();
-        let h = base.prefix(&ids, &angles, &mut parts)?;
-        let y = base.suffix(h.clone(), &angles, &mut parts)?;
-        // in the type of the weights: bf16 would round logits coarsely
-        let logits = values::linear(&values::cast(&y, base.dtype())?, base.head())?;
-        for (i, session) in asked.into_iter().enumerate() {
-            session.open(&h.rows(i, i + 1)?)?;
-            session.state.inputs += 1;
-            session.state.last = None;
-            session.state.next = Some(logits.rows(i, i + 1)?);
-        }
+        let device = base.head().device();
+        device.graph(|| one_more(&base, &ids, asked))??;
     }
     let next = sessions.iter().filter_map(|s| s.state.next.as_ref());
     next.map(|logits| Ok(logits.to(Device::Cpu)?.to_f64s()))
         .collect()
+}
+
+/// Takes the last token `ids[i]` of each session in, for the logits of the next.
+fn one_more(base: &Base, ids: &[u32], mut sessions: Vec<&mut Session>) -> Result<()> {
+    let angles = base.angles(sessions.iter().map(|s| s.state.inputs))?;
+    let mut parts: Vec<Part<'_>> = (sessions.iter_mut().enumerate())
+        .map(|(i, session)| Part {
+            state: &mut session.state,
+            rows: i..i + 1,
+        })
+        .collect();
+    let h = base.prefix(ids, &angles, &mut parts)?;
+    let y = base.suffix(h.clone(), &angles, &mut parts)?;
+    // in the type of the weights: bf16 would round logits coarsely
+    let logits = values::linear(&values::cast(&y, base.dtype())?, base.head())?;
+    for (i, session) in sessions.into_iter().enumerate() {
+        session.open(&h.rows(i, i + 1)?)?;
+        session.state.inputs += 1;
+        session.state.last = None;
+        session.state.next = Some(logits.rows(i, i + 1)?);
+    }
+    Ok(())
 }
 
 /// Each session reads tokens of its own, side by side: what [`Session::read`] gives for each.
@@ -76,8 +83,9 @@ pub fn read(sessions: &mut [Session], tokens: &[&[u32]]) -> Result<Vec<Vec<f64>>
         let message = format!("must be one for each of {} sessions", sessions.len());
         return Err(Error::setting("tokens", tokens.len(), message));
     }
-    let read = |(session, tokens): (&mut Session, &&[u32])| session.read(tokens);
-    let losses: Vec<Result<Vec<f64>>> = sessions.par_iter_mut().zip(tokens).map(read).collect();
+    let device = sessions.first().map_or(Device::Cpu, Session::device);
+    let mut pairs: Vec<_> = sessions.iter_mut().zip(tokens).collect();
+    let losses = device.map(&mut pairs, |(session, tokens)| session.read(tokens));
     losses.into_iter().collect()
 }
 

@@ -4,7 +4,6 @@
 //! own fast weights and over its own keys and values.
 
 use ops::{Tensor, Var, concat, values};
-use rayon::prelude::*;
 
 use super::base::{Base, fast_mlp, matrices};
 use super::state::{Part, State};
@@ -45,7 +44,7 @@ impl Base {
             }
             let norms = fast_mlp(w);
             let y = self.norm(&x, &norms.norm)?;
-            let z = each(parts, |state, rows| {
+            let z = self.each(parts, |state, rows| {
                 let [z, ..] = values::swiglu_mlp(&rows(&y)?, state.fast[j].each())?;
                 Ok(z)
             })?;
@@ -69,7 +68,7 @@ impl Base {
         let k = self.rotated(&k, &w.k_norm, angles)?;
         // the inner step goes over these positions again
         let again = i > self.config.first_fast();
-        let o = each(parts, |state, rows| {
+        let o = self.each(parts, |state, rows| {
             let (q, cache) = (rows(&q)?, &mut state.caches[i]);
             let open = if again { state.open.len() } else { 0 };
             cache.push(&rows(&k)?, &rows(&v)?, open)?;
@@ -87,24 +86,25 @@ impl Base {
         let [z, ..] = values::swiglu_mlp(&self.norm(x, &w.norm)?, matrices(w))?;
         self.residual(x, &z, &w.post_norm)
     }
-}
 
-/// What `f` makes of each part, one below the other. It gets a state and a function that takes the rows of its part.
-fn each(
-    parts: &mut [Part<'_>],
-    f: impl Fn(&mut State, &dyn Fn(&Tensor) -> Result<Tensor>) -> Result<Tensor> + Sync,
-) -> Result<Tensor> {
-    let one = |part: &mut Part<'_>| {
-        let rows = part.rows.clone();
-        f(part.state, &|x| Ok(x.rows(rows.start, rows.end)?))
-    };
-    match parts {
-        [part] => one(part),
-        parts => {
-            let results: Vec<Result<Tensor>> = parts.par_iter_mut().map(one).collect();
-            let results: Vec<Tensor> = results.into_iter().collect::<Result<_>>()?;
-            let results: Vec<Var> = results.into_iter().map(Var::constant).collect();
-            Ok(concat(&results.iter().collect::<Vec<_>>(), 0)?.into_value())
+    /// What `f` makes of each part, one below the other. It gets a state and a function that takes the rows of its part.
+    fn each(
+        &self,
+        parts: &mut [Part<'_>],
+        f: impl Fn(&mut State, &dyn Fn(&Tensor) -> Result<Tensor>) -> Result<Tensor> + Sync,
+    ) -> Result<Tensor> {
+        let one = |part: &mut Part<'_>| {
+            let rows = part.rows.clone();
+            f(part.state, &|x| Ok(x.rows(rows.start, rows.end)?))
+        };
+        match parts {
+            [part] => one(part),
+            parts => {
+                let results = self.head().device().map(parts, one);
+                let results: Vec<Tensor> = results.into_iter().collect::<Result<_>>()?;
+                let results: Vec<Var> = results.into_iter().map(Var::constant).collect();
+                Ok(concat(&results.iter().collect::<Vec<_>>(), 0)?.into_value())
+            }
         }
     }
 }

@@ -110,7 +110,7 @@ impl Session {
             // the last token went in for its logits; now its target is known
             let nll = cross_entropy(&Var::constant(logits), &[first].into())?;
             losses.push(nll.value().item()?);
-            self.close(&[first])?;
+            self.device().graph(|| self.close(&[first]))??;
         }
         let known = match self.state.last {
             Some(last) => &[&[last], tokens].concat()[..],
@@ -215,10 +215,10 @@ impl Session {
         let (base, t) = (self.base.clone(), inputs.len());
         let first = self.state.inputs;
         let angles = base.angles(first..first + t)?;
+        let device = self.device();
         let mut part = [Part::whole(&mut self.state, t)];
-        let h = base.prefix(inputs, &angles, &mut part)?;
-        let ttt = self.ttt();
-        let b = ttt.as_ref().map_or(usize::MAX, |ttt| ttt.mini_batch_size);
+        let h = device.graph(|| base.prefix(inputs, &angles, &mut part))??;
+        let b = self.ttt().map_or(usize::MAX, |ttt| ttt.mini_batch_size);
         let mut losses = vec![];
         let mut at = 0;
         while at < t {
@@ -226,28 +226,37 @@ impl Session {
             let rows = |x: &Tensor| x.rows(at, end);
             let (x, targets) = (rows(&h)?, &targets[at..end]);
             let angles = [rows(&angles[0])?, rows(&angles[1])?];
-            let state = &mut self.state;
-            state.inputs += end - at;
-            let nll = match &ttt {
-                Some(ttt) if end - at == b => {
-                    base.step(&x, &angles, targets, state, &self.options, ttt)?
-                }
-                _ => {
-                    let mut part = [Part::whole(state, end - at)];
-                    let y = base.suffix(x.clone(), &angles, &mut part)?;
-                    let [y, head] = [y, base.head().clone()].map(Var::constant);
-                    let nll = linear_cross_entropy(&y, &head, &targets.into())?;
-                    self.open(&x)?;
-                    self.close(targets)?;
-                    nll.into_value()
-                }
-            };
+            let nll = device.graph(|| self.score(&x, &angles, targets))??;
             losses.push(Var::constant(nll));
             at = end;
         }
         // a device is waited for once
         let losses = concat(&losses.iter().collect::<Vec<_>>(), 0)?;
         Ok(losses.value().to(Device::Cpu)?.to_f64s())
+    }
+
+    /// Losses of inputs of one mini-batch, of which the prefix made x [t, d], and an inner step if they complete it.
+    fn score(&mut self, x: &Tensor, angles: &[Tensor; 2], targets: &[u32]) -> Result<Tensor> {
+        let (base, t) = (self.base.clone(), targets.len());
+        self.state.inputs += t;
+        match self.ttt() {
+            Some(ttt) if t == ttt.mini_batch_size => {
+                base.step(x, angles, targets, &mut self.state, &self.options, &ttt)
+            }
+            _ => {
+                let mut part = [Part::whole(&mut self.state, t)];
+                let y = base.suffix(x.clone(), angles, &mut part)?;
+                let [y, head] = [y, base.head().clone()].map(Var::constant);
+                let nll = linear_cross_entropy(&y, &head, &targets.into())?;
+                self.open(x)?;
+                self.close(targets)?;
+                Ok(nll.into_value())
+            }
+        }
+    }
+
+    fn device(&self) -> Device {
+        self.base.head().device()
     }
 
     /// Notes what the prefix made of inputs that have gone in, if the session learns.

@@ -2,6 +2,7 @@
 //! driver is used, memory that is left over included, is a finding, and a finding fails the test.
 
 mod devices;
+mod graphs;
 mod model;
 mod ops;
 mod process;

@@ -12,7 +12,7 @@ use ::ops::{DType, Device, Tensor};
 
 use crate::process::{again, on_device};
 
-const CUDA: Device = Device::Cuda(0);
+pub const CUDA: Device = Device::Cuda(0);
 
 /// Losses, gradients and final fast weights.
 fn meta_gradient(model: &Model, ids: &[u32]) -> Vec<Tensor> {
@@ -69,7 +69,7 @@ fn the_meta_gradient_is_as_good_as_on_the_cpu() {
     }
 }
 
-fn config() -> Config {
+pub fn config() -> Config {
     serde_json::from_value(serde_json::json!({
         "vocab_size": 23, "hidden_size": 16, "intermediate_size": 24, "num_hidden_layers": 3, "num_attention_heads": 2,
         "num_key_value_heads": 1, "sliding_window": 11,
@@ -99,7 +99,7 @@ fn trainer(device: Device, compute: DType) -> Trainer {
     Trainer::new(model, schedule(10), 1).expect("a trainer")
 }
 
-fn tokens(step: u32, sequence: u32) -> Vec<u32> {
+pub fn tokens(step: u32, sequence: u32) -> Vec<u32> {
     (0..15)
         .map(|i| (i * i + 3 * step + 7 * sequence + i) % 23)
         .collect()
