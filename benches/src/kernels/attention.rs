@@ -85,6 +85,7 @@ fn make(
         n,
         m,
         h,
+        used: h,
         window,
     };
     let [queries, cached, current] = [[t, n, h], [c, m, h], [t, m, h]];

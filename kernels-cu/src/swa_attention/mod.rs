@@ -32,6 +32,8 @@ pub struct Sizes {
     pub m: usize,
     /// Head size, a multiple of 8, at most 128.
     pub h: usize,
+    /// Elements of a head, of which scores are scaled by 1 / sqrt: h, or fewer if the rest of each head is zeros.
+    pub used: usize,
     /// Positions that a query sees, its own included.
     pub window: usize,
 }
@@ -84,11 +86,12 @@ impl Sizes {
             n,
             m,
             h,
+            used,
             window,
             ..
         } = *self;
         let heads = m > 0 && n > 0 && n % m == 0 && n < 1 << 16;
-        let head = h > 0 && h % 8 == 0 && h <= 128;
+        let head = used > 0 && used <= h && h % 8 == 0 && h <= 128;
         // positions are signed numbers of 32 bits, and so are strides
         let counts = t < 1 << 28 && c < 1 << 28 && n * h < 1 << 28;
         match heads && head && counts && window > 0 {
@@ -173,7 +176,7 @@ impl Sizes {
     fn args(&self) -> [Arg; 6] {
         let window = self.window.min(self.c + self.t);
         let [t, c, n, m, window] = [self.t, self.c, self.n, self.m, window].map(|x| x as u32);
-        let scale = (1.0 / (self.h as f64).sqrt()) as f32;
+        let scale = (1.0 / (self.used as f64).sqrt()) as f32;
         [t, c, n, m, window]
             .map(Arg::U32)
             .into_iter()

@@ -18,7 +18,6 @@ use ::ops;
 fn refused(case: &Case) -> Option<&'static str> {
     match case.op {
         "cast" => Some("f64"),
-        "swa_attention" if !case.shapes[0][2].is_multiple_of(8) => Some("multiple of 8"),
         _ => None,
     }
 }

@@ -17,6 +17,7 @@ fn sizes(h: usize) -> Sizes {
         n: 32,
         m: 32,
         h,
+        used: h,
         window: 8192,
     }
 }

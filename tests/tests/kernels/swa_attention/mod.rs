@@ -225,6 +225,10 @@ fn views_and_sizes_that_do_not_fit_are_refused() {
     for sizes in [
         Sizes { h: 12, ..sizes },
         Sizes { h: 136, ..sizes },
+        Sizes {
+            used: sizes.h + 1,
+            ..sizes
+        },
         Sizes { m: 0, ..sizes },
         Sizes { window: 0, ..sizes },
         Sizes {

@@ -75,6 +75,7 @@ impl Numbers {
             n,
             m,
             h,
+            used: h,
             window,
         }
     }
