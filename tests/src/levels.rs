@@ -1,7 +1,7 @@
 //! A fused op and its meaning, side by side, at every order.
 
 use ops::list::Case;
-use ops::{DType, Tensor};
+use ops::{DType, Device, Tensor};
 
 use crate::{Failures, Fun, Place, Random, largest, longest_sum, raise, values, worst};
 
@@ -138,7 +138,7 @@ pub fn compare_f64(case: &Case, seed: u64, failures: &mut Failures, closest: &mu
     });
 }
 
-/// Compares a fused op in f32 with its meaning in f64.
+/// Compares a fused op in f32 on a device with its meaning in f64.
 ///
 /// # Tolerance
 ///
@@ -147,7 +147,13 @@ pub fn compare_f64(case: &Case, seed: u64, failures: &mut Failures, closest: &mu
 /// of size a sqrt(k), k = 1 .. n, each rounded with an error of about eps a sqrt(k) / 4, independently: together eps a n / 6
 /// against a result of size a sqrt(n), a relative error of sqrt(n) eps / 6 on average and three times that as the worst of
 /// many elements. With up to eight such sums in a chain at order 2: 4 sqrt(n) eps.
-pub fn compare_f32(case: &Case, seed: u64, failures: &mut Failures, closest: &mut Closest) {
+pub fn compare_f32(
+    case: &Case,
+    seed: u64,
+    device: Device,
+    failures: &mut Failures,
+    closest: &mut Closest,
+) {
     let n = longest_sum(&case.shapes);
     let allowance = 4.0 * n.sqrt() * f32::EPSILON as f64;
     let mut floor = [0.0; 4];
@@ -159,7 +165,8 @@ pub fn compare_f32(case: &Case, seed: u64, failures: &mut Failures, closest: &mu
         let exact = values(&level.meaning, &level.x).expect("the meaning in f64");
         let x: Vec<Tensor> = level.x.iter().map(|x| x.cast(DType::F32)).collect();
         let meaning = values(&level.meaning, &x).expect("the meaning in f32");
-        let got = match values(&level.fused, &x) {
+        let moved: ops::Result<Vec<Tensor>> = x.iter().map(|x| x.to(device)).collect();
+        let got = match moved.and_then(|x| values(&level.fused, &x)) {
             Ok(got) => got,
             Err(e) => return failures.note(format!("{} order {order}: {e}", case.op)),
         };

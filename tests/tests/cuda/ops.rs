@@ -2,7 +2,7 @@
 
 use ::ops::list::{Case, cases};
 use ::ops::{DType, Device, Tensor};
-use tests::{Failures, Place, Random, largest, longest_sum, orders, worst};
+use tests::{Closest, Failures, Place, Random, compare_f32, largest, longest_sum, orders, worst};
 
 use crate::process::on_device;
 
@@ -73,6 +73,20 @@ fn every_op_is_as_good_as_on_the_cpu() {
             }
         }
     }
+    failures.finish();
+}
+
+/// Kernels leave out what a cotangent that is not there would have added: see `tests::compare_f32`.
+#[test]
+fn fused_ops_with_every_subset_of_cotangents() {
+    if !on_device("ops::fused_ops_with_every_subset_of_cotangents") {
+        return;
+    }
+    let (mut failures, mut closest) = (Failures::default(), Closest::default());
+    for case in cases().iter().filter(|case| case.meaning.is_some()) {
+        compare_f32(case, 2, Device::Cuda(0), &mut failures, &mut closest);
+    }
+    closest.print();
     failures.finish();
 }
 
