@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Mutex, OnceLock};
 
 use crate::dtype::Element;
+use crate::pages::{Memory, large};
 
 /// Buffers below this many bytes are cheaper to allocate than to look up.
 const SMALLEST: usize = 1 << 10;
@@ -16,14 +17,14 @@ const LARGEST: usize = 1 << 26;
 /// that; beyond it, free ones go back to the system when a size is asked for that none of them has.
 const IDLE: usize = 1 << 26;
 
-type Shelves<T> = BTreeMap<usize, Vec<Vec<T>>>;
+type Shelves<T> = BTreeMap<usize, Vec<Memory<T>>>;
 
 /// Free buffers by capacity. Holding on to memory is all it does: no result depends on it.
 pub struct Pool<T> {
     shelves: OnceLock<Mutex<Shelves<T>>>,
 }
 
-impl<T> Pool<T> {
+impl<T: Element> Pool<T> {
     pub(crate) const fn new() -> Self {
         Pool {
             shelves: OnceLock::new(),
@@ -37,7 +38,7 @@ impl<T> Pool<T> {
     }
 
     /// A free buffer of this capacity. If there is none, the largest of those that lie idle make room for a new one.
-    fn take(&self, capacity: usize) -> Option<Vec<T>> {
+    fn take(&self, capacity: usize) -> Option<Memory<T>> {
         let mut shelves = self.shelves();
         let found = shelves.get_mut(&capacity).and_then(Vec::pop);
         if found.is_some() {
@@ -58,9 +59,10 @@ impl<T> Pool<T> {
         None
     }
 
-    fn put(&self, capacity: usize, data: Vec<T>) {
+    fn put(&self, memory: Memory<T>) {
+        let capacity = memory.len();
         FREE.fetch_add(capacity * size_of::<T>(), Relaxed);
-        self.shelves().entry(capacity).or_default().push(data);
+        self.shelves().entry(capacity).or_default().push(memory);
     }
 }
 
@@ -93,7 +95,8 @@ pub fn measure_peak<R>(f: impl FnOnce() -> R) -> (R, usize) {
 
 /// A contiguous run of elements that returns to its pool when dropped.
 pub struct Buffer<T: Element> {
-    data: Vec<T>,
+    memory: Memory<T>,
+    len: usize,
 }
 
 impl<T: Element> Buffer<T> {
@@ -104,58 +107,64 @@ impl<T: Element> Buffer<T> {
             true => T::pool().take(capacity),
             false => None,
         };
-        let mut data = reused.unwrap_or_else(|| vec![T::default(); capacity]);
-        data.resize(len, T::default());
+        let memory = reused.unwrap_or_else(|| Memory::zeros(capacity));
+        let mut buffer = Self::counted(memory, len);
         if cfg!(debug_assertions) {
-            data.fill(T::NAN);
+            buffer.fill(T::NAN);
         }
-        Self::counted(data)
+        buffer
     }
 
-    fn counted(data: Vec<T>) -> Self {
-        let bytes = data.capacity() * size_of::<T>();
+    fn counted(memory: Memory<T>, len: usize) -> Self {
+        let bytes = memory.len() * size_of::<T>();
         let live = LIVE.fetch_add(bytes, Relaxed) + bytes;
         PEAK.fetch_max(live, Relaxed);
         MOST.fetch_max(live, Relaxed);
-        Buffer { data }
+        Buffer { memory, len }
     }
 
     /// `len` zeros.
     pub(crate) fn zeros(len: usize) -> Self {
         let mut buffer = Self::scratch(len);
-        buffer.data.fill(T::default());
+        buffer.fill(T::default());
         buffer
     }
 
-    pub(crate) fn from_vec(data: Vec<T>) -> Self {
-        Self::counted(data)
+    pub(crate) fn from_vec(mut data: Vec<T>) -> Self {
+        let (len, capacity) = (data.len(), capacity_class(data.len()));
+        if large::<T>(capacity) {
+            let mut buffer = Self::scratch(len);
+            buffer.copy_from_slice(&data);
+            return buffer;
+        }
+        if data.capacity() >= capacity {
+            data.resize(capacity, T::default());
+        }
+        Self::counted(Memory::Heap(data), len)
     }
 }
 
 impl<T: Element> std::ops::Deref for Buffer<T> {
     type Target = [T];
     fn deref(&self) -> &[T] {
-        &self.data
+        &self.memory.elements()[..self.len]
     }
 }
 
 impl<T: Element> std::ops::DerefMut for Buffer<T> {
     fn deref_mut(&mut self) -> &mut [T] {
-        &mut self.data
+        &mut self.memory.elements_mut()[..self.len]
     }
 }
 
 impl<T: Element> Drop for Buffer<T> {
     fn drop(&mut self) {
-        let mut data = std::mem::take(&mut self.data);
-        LIVE.fetch_sub(data.capacity() * size_of::<T>(), Relaxed);
-        let capacity = capacity_class(data.len());
-        if data.capacity() >= capacity && pooled::<T>(capacity) {
-            // all `capacity` elements stay initialised, so reuse never needs to write them
-            if data.len() < capacity {
-                data.resize(capacity, T::default());
-            }
-            T::pool().put(capacity, data);
+        let capacity = self.memory.len();
+        LIVE.fetch_sub(capacity * size_of::<T>(), Relaxed);
+        // all elements stay initialised, so reuse never needs to write them
+        if capacity == capacity_class(self.len) && pooled::<T>(capacity) {
+            let memory = std::mem::replace(&mut self.memory, Memory::Heap(vec![]));
+            T::pool().put(memory);
         }
     }
 }

@@ -37,6 +37,7 @@ mod fused;
 mod gemm;
 pub mod list;
 mod mapped;
+mod pages;
 pub(crate) mod par;
 mod primitives;
 mod products;

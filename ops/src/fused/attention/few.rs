@@ -13,6 +13,7 @@ use super::Inputs;
 use super::geometry::Geometry;
 use crate::buffer::Buffer;
 use crate::dtype::Float;
+use crate::gemm::{Into, gemm_strided, mat};
 use crate::{Tensor, par};
 
 /// Most queries of one call: writing has one.
@@ -20,7 +21,7 @@ pub(super) const FEW: usize = 1;
 /// Keys whose scores are kept at a time.
 const KEYS: usize = 64;
 /// Keys of a part.
-const PART: usize = 1024;
+const PART: usize = 256;
 
 /// One query and the keys of a part: row of the query, source of the keys, their rows there.
 type Job = (usize, usize, Range<usize>);
@@ -87,17 +88,22 @@ impl<T: Float> Sums<T> {
         sums.mu.fill(T::NEG_INFINITY);
         let mut scores = Buffer::scratch(n * KEYS);
         for run in Geometry::blocks(keys, KEYS) {
-            let rows = run.start * width..run.end * width;
-            let [k, v] = [x.k, x.v].map(|x| &x[source][rows.clone()]);
+            for (head, q) in q.chunks_exact(h).enumerate() {
+                let k = g.key_rows(x.k[source], &run, head / group);
+                let s = &mut scores[head * KEYS..][..run.len()];
+                gemm_strided(
+                    s,
+                    run.len(),
+                    Into::Replace,
+                    scale,
+                    mat(q, 1, h),
+                    k.transpose(),
+                );
+            }
+            let v = &x.v[source][run.start * width..run.end * width];
             par::simd(
                 #[inline(always)]
                 || {
-                    for (j, k) in k.chunks_exact(width).enumerate() {
-                        for (head, q) in q.chunks_exact(h).enumerate() {
-                            let k = &k[head / group * h..][..h];
-                            scores[head * KEYS + j] = scale * par::dot(q, k);
-                        }
-                    }
                     for head in 0..n {
                         let row = &mut scores[head * KEYS..][..run.len()];
                         let (mu, l) = (&mut sums.mu[head], &mut sums.l[head]);

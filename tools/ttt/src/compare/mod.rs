@@ -17,8 +17,8 @@ use model::{Error, Model, Result};
 use ops::DType;
 
 use crate::args::Machine;
+use crate::bench::read::ALL;
 use crate::bench::read::measure::{Measuring, measure};
-use crate::bench::read::{ALL, bandwidth};
 use crate::options::{DataOptions, ModelOptions, TrainingOptions};
 use crate::report::text::{duration, tokens};
 use crate::runs::free_folder;
@@ -295,7 +295,7 @@ impl Compare {
             decode: 32,
             limit: 5.0,
             memory: Bytes(4_000_000_000),
-            bandwidth: f64::NAN,
+            threads: self.machine.threads(),
         }
     }
 
@@ -311,14 +311,10 @@ impl Compare {
         let latency = match self.no_latency {
             true => vec![],
             false => {
-                let options = Measuring {
-                    bandwidth: bandwidth(threads),
-                    ..self.measuring()
-                };
                 let workers = Workers::new(threads, 1)?;
                 let say = |text: &str| println!("latency: {text}");
                 workers
-                    .map(&[()], |()| measure(trained, &options, &say))
+                    .map(&[()], |()| measure(trained, &self.measuring(), &say))
                     .remove(0)?
             }
         };

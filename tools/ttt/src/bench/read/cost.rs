@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use model::weights::count_of;
 use model::{Config, Result};
-use ops::DType;
+use ops::{DType, Tensor};
 
 /// Bytes of the keys and values that a query reads after `context` tokens: all of them, or those in the window, block by block.
 pub fn key_value_bytes(config: &Config, dtype: DType, context: usize) -> u64 {
@@ -23,26 +23,39 @@ pub fn bytes_per_token(config: &Config, dtype: DType, context: usize) -> Result<
     Ok((weights * dtype.size()) as u64 + key_value_bytes(config, dtype, context))
 }
 
-/// Bytes per second that this many threads read, one after the other, from more memory than caches hold: the best of five times.
-pub fn bandwidth(threads: usize) -> f64 {
-    const WORDS: usize = 1 << 26;
-    let words: Vec<u32> = (0..WORDS as u32).collect();
-    let share = WORDS.div_ceil(threads.max(1));
-    let mut best = f64::INFINITY;
-    for _ in 0..5 {
-        let start = Instant::now();
-        let sums: Vec<u32> = std::thread::scope(|scope| {
-            let sum = |part: &[u32]| part.iter().fold(0u32, |a, w| a.wrapping_add(*w));
-            let parts = words.chunks(share);
-            let running: Vec<_> = parts.map(|part| scope.spawn(move || sum(part))).collect();
-            (running.into_iter())
-                .map(|thread| thread.join().expect("adding does not fail"))
-                .collect()
-        });
-        std::hint::black_box(sums);
-        best = best.min(start.elapsed().as_secs_f64());
+/// More memory than caches hold, to measure how fast it is read. A machine that others share reads now at one rate, now at
+/// another half as high again, so the rate is taken beside whatever is compared with it.
+pub struct Stream {
+    words: Tensor,
+    threads: usize,
+}
+
+impl Stream {
+    /// For this many threads, which read one after the other.
+    pub fn new(threads: usize) -> Self {
+        Stream {
+            words: Tensor::zeros(&[1 << 26], DType::F32),
+            threads: threads.max(1),
+        }
     }
-    (4 * WORDS) as f64 / best
+
+    /// Bytes per second: the best of three times.
+    pub fn bandwidth(&self) -> f64 {
+        let words = self.words.as_slice::<f32>().expect("made of this type");
+        let share = words.len().div_ceil(self.threads);
+        let once = || {
+            let start = Instant::now();
+            let sum = |part: &[f32]| part.iter().fold(0u32, |a, w| a.wrapping_add(w.to_bits()));
+            std::thread::scope(|scope| {
+                for part in words.chunks(share) {
+                    scope.spawn(move || std::hint::black_box(sum(part)));
+                }
+            });
+            start.elapsed().as_secs_f64()
+        };
+        let best = (0..3).map(|_| once()).fold(f64::INFINITY, f64::min);
+        size_of_val(words) as f64 / best
+    }
 }
 
 #[cfg(test)]

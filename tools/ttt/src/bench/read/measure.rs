@@ -12,7 +12,7 @@ use model::session::Session;
 use model::{Config, Error, Model, Result};
 use ops::DType;
 
-use super::cost::key_value_bytes;
+use super::cost::{Stream, key_value_bytes};
 use super::rows::{Place, Reached, Row, Sample, affine, middle, rows_of};
 use crate::bench::machine::median;
 
@@ -31,8 +31,8 @@ pub struct Measuring {
     pub limit: f64,
     /// What a growing cache may take.
     pub memory: Bytes,
-    /// Bytes per second the machine reads.
-    pub bandwidth: f64,
+    /// Threads that read and write.
+    pub threads: usize,
 }
 
 impl Measuring {
@@ -85,6 +85,7 @@ pub fn measure(
     options: &Measuring,
     say: &dyn Fn(&str),
 ) -> Result<Vec<Row>> {
+    let stream = Stream::new(options.threads);
     let constant = |m: &&(String, Model)| m.1.config.window() != usize::MAX;
     let mut places: Vec<(usize, Vec<Waiting>)> = vec![];
     for (i, (name, model)) in models.iter().enumerate() {
@@ -101,7 +102,7 @@ pub fn measure(
                 let (session, place) = &mut places[at];
                 place
                     .samples
-                    .push(sample(session, &models[*m].1.config, options)?);
+                    .push(sample(session, &models[*m].1.config, options, &stream)?);
                 place.state_bytes = session.state_bytes() as u64;
             }
         }
@@ -113,7 +114,7 @@ pub fn measure(
             Some((_, places)) => places.drain(..).map(|(_, place)| place).collect(),
             None => {
                 say(&format!("{name} reads and is measured on the way"));
-                Reader::new(model, options)?.growing()?
+                Reader::new(model, options)?.growing(&stream)?
             }
         };
         rows.extend(rows_of(name, model, &places, options)?);
@@ -200,7 +201,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Samples at each context that the limits allow; the first two are measured in any case that fits.
-    fn growing(mut self) -> Result<Vec<Place>> {
+    fn growing(mut self, stream: &Stream) -> Result<Vec<Place>> {
         let mut places: Vec<Place> = vec![];
         for &context in &self.options.contexts {
             if !self.fits(context) {
@@ -224,7 +225,12 @@ impl<'a> Reader<'a> {
                 || samples.len() < self.options.rounds
                     && start.elapsed().as_secs_f64() < self.options.limit
             {
-                samples.push(sample(&mut self.session, self.config, self.options)?);
+                samples.push(sample(
+                    &mut self.session,
+                    self.config,
+                    self.options,
+                    stream,
+                )?);
             }
             places.push(Place {
                 context,
@@ -257,11 +263,17 @@ fn decode_tokens(config: &Config, options: &Measuring) -> usize {
 }
 
 /// Reads, then writes.
-fn sample(session: &mut Session, config: &Config, options: &Measuring) -> Result<Sample> {
+fn sample(
+    session: &mut Session,
+    config: &Config,
+    options: &Measuring,
+    stream: &Stream,
+) -> Result<Sample> {
     let text = ids(config, session.position(), prefill_tokens(config, options));
     let start = Instant::now();
     session.read(&text)?;
     let prefill = start.elapsed().as_secs_f64() / text.len() as f64;
+    let before = stream.bandwidth();
     let mut times = vec![];
     for id in ids(config, session.position(), decode_tokens(config, options)) {
         let start = Instant::now();
@@ -269,9 +281,12 @@ fn sample(session: &mut Session, config: &Config, options: &Measuring) -> Result
         session.read(&[id])?;
         times.push(start.elapsed().as_secs_f64());
     }
+    let decode = times.iter().sum::<f64>() / times.len() as f64;
+    let between = median(&mut times);
     Ok(Sample {
         prefill,
-        decode: times.iter().sum::<f64>() / times.len() as f64,
-        between: median(&mut times),
+        decode,
+        between,
+        readable: between * before.max(stream.bandwidth()),
     })
 }

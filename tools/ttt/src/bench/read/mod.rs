@@ -13,7 +13,6 @@ use model::train::Schedule;
 use model::{Error, Model, Result};
 use ops::DType;
 
-pub use cost::bandwidth;
 use measure::{Measuring, measure};
 
 use crate::args::Machine;
@@ -86,7 +85,7 @@ impl Read {
             decode: self.decode,
             limit: self.limit,
             memory: self.cache_memory,
-            bandwidth: bandwidth(self.machine.threads()),
+            threads: self.machine.threads(),
         };
         options.check()?;
         let models = self.models()?;
@@ -100,7 +99,6 @@ impl Read {
                 .map(|(name, model)| (name.clone(), model.weights.count()))
                 .collect(),
             threads: self.machine.threads(),
-            bandwidth: options.bandwidth,
             limit: options.limit,
             rows,
         };

@@ -28,7 +28,9 @@ pub struct Row {
     pub decode_between_steps_ms: f64,
     /// Bytes such a token must move.
     pub bytes_per_token: u64,
-    /// They per second, over the machine's bandwidth.
+    /// Bytes per second that the threads read from memory one after the other, before or after.
+    pub bandwidth: f64,
+    /// A token's bytes per second, over that.
     pub bandwidth_share: f64,
     /// Prefill time over that after the first context: the median of the rounds' ratios.
     pub prefill_over_first: f64,
@@ -55,6 +57,9 @@ pub struct Sample {
     pub prefill: f64,
     pub decode: f64,
     pub between: f64,
+    /// Bytes that the threads read from memory one after the other in the time `between`, at the rate before or after the tokens were
+    /// written, whichever is more.
+    pub readable: f64,
 }
 
 /// A model at a context.
@@ -73,6 +78,7 @@ pub fn middle(samples: &[Sample]) -> Sample {
         prefill: of(|s| s.prefill),
         decode: of(|s| s.decode),
         between: of(|s| s.between),
+        readable: of(|s| s.readable),
     }
 }
 
@@ -107,7 +113,8 @@ pub fn rows_of(
                 reached,
                 decode_between_steps_ms: 1e3 * sample.between,
                 bytes_per_token: bytes,
-                bandwidth_share: bytes as f64 / sample.between / options.bandwidth,
+                bandwidth: sample.readable / sample.between,
+                bandwidth_share: bytes as f64 / sample.readable,
                 prefill_over_first: ratios[0],
                 decode_over_first: ratios[1],
             })
@@ -146,6 +153,7 @@ pub fn rows_of(
             prefill: at(|s| s.prefill),
             decode: at(|s| s.decode),
             between: at(|s| s.between),
+            readable: at(|s| s.readable),
         };
         let start = middle(&first.samples);
         let ratios = [sample.prefill / start.prefill, sample.decode / start.decode];

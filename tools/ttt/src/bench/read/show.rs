@@ -18,8 +18,6 @@ pub struct Result {
     pub models: Vec<(String, usize)>,
     /// Threads used.
     pub threads: usize,
-    /// Bytes per second that they read.
-    pub bandwidth: f64,
     /// Seconds per point.
     pub limit: f64,
     /// Model by model, contexts rising.
@@ -35,9 +33,9 @@ impl Result {
         }
         let _ = writeln!(
             text,
-            "{} threads that read {} a second\n\n{:16} {:>8} {:>12} {:>12} {:>10} {:>12} {:>10} {:>9} {:>14}",
+            "{} threads that read {} a second, measured beside each\n\n{:16} {:>8} {:>12} {:>12} {:>10} {:>12} {:>10} {:>9} {:>14}",
             self.threads,
-            bytes(self.bandwidth as u64),
+            self.bandwidth(),
             "model",
             "context",
             "prefill",
@@ -77,17 +75,25 @@ impl Result {
         text
     }
 
+    /// What memory gave, from the least to the most.
+    fn bandwidth(&self) -> String {
+        let rates = || self.rows.iter().map(|r| r.bandwidth);
+        let least = rates().fold(f64::INFINITY, f64::min);
+        let most = rates().fold(0.0, f64::max);
+        format!("{} to {}", bytes(least as u64), bytes(most as u64))
+    }
+
     /// The rows, comma-separated.
     pub fn csv(&self) -> String {
         let mut text =
             "model,context,prefill_s_per_1k,decode_ms_per_token,state_bytes,measured,reached,\
-             decode_between_steps_ms,bytes_per_token,bandwidth_share\n"
+             decode_between_steps_ms,bytes_per_token,bandwidth,bandwidth_share\n"
                 .to_string();
         for r in &self.rows {
             let reached = format!("{:?}", r.reached).to_lowercase();
             let _ = writeln!(
                 text,
-                "{},{},{},{},{},{},{reached},{},{},{}",
+                "{},{},{},{},{},{},{reached},{},{},{},{}",
                 r.model,
                 r.context,
                 r.prefill_s_per_1k,
@@ -96,6 +102,7 @@ impl Result {
                 r.measured,
                 r.decode_between_steps_ms,
                 r.bytes_per_token,
+                r.bandwidth,
                 r.bandwidth_share
             );
         }
@@ -114,7 +121,7 @@ impl Result {
              after a context. Parameters: {}. {} threads, which read {} a second.</p>\n{}\n<p class=\"note\">{}</p>\n{}",
             sizes.join(", "),
             self.threads,
-            bytes(self.bandwidth as u64),
+            self.bandwidth(),
             figure(&self.rows),
             NOTE,
             self.rows_table(),
