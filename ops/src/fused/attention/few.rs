@@ -1,5 +1,5 @@
-//! O = softmax(s Q K') V for a few queries, as writing has them: one pass over the keys as they lie in memory, all heads of a key
-//! together. A product of so few rows takes longer to start than to do, and one per head would read memory in strips.
+//! O = softmax(s Q K') V for a few queries, as writing has them: one pass over the keys as they lie in memory, a short run of them
+//! at a time, of which all heads take their scores and values while it lies in a cache.
 //!
 //! Online softmax, as in the forward kernel for many queries: a head has its maximum mu, the sum l of e^(S - mu), and the sum of
 //! e^(S - mu) V. Long runs of keys are cut into parts for threads; parts are put together in order, and the cut depends on the

@@ -20,6 +20,9 @@ const FEWEST_ROWS: usize = 16;
 const WORTH_SHARING: usize = 1 << 17;
 /// About how many parts the work is cut into.
 const PARTS: usize = 16;
+/// Keys of both sources that a block sees are copied into one tile if there are at most this many: the copy is soon made, and a
+/// product less to start for every head and block counts for more.
+const FEW_KEYS: usize = 64;
 /// Queries (of all heads of a group) that a part has at least: each part zeroes and adds its own gradients of all keys it
 /// sees.
 const FEWEST_QUERIES: usize = 512;
@@ -28,6 +31,8 @@ const FEWEST_QUERIES: usize = 512;
 pub(super) const SOURCES: [usize; 2] = [CACHED, CURRENT];
 const CACHED: usize = 0;
 const CURRENT: usize = 1;
+/// A third one, of [`Geometry::joined_tile`].
+const JOINED: usize = 2;
 
 /// Sizes of one attention: see the letters in the module above.
 #[derive(Clone, Copy)]
@@ -201,6 +206,22 @@ impl Geometry {
                     keys,
                 })
             })
+    }
+
+    /// The keys that a block sees as one tile and their rows in the sources, if both have some and they are few. The rows are to be
+    /// put one behind the other.
+    pub fn joined_tile(&self, block: &Range<usize>) -> Option<(Tile, [Range<usize>; 2])> {
+        let positions = self.visible_to(block);
+        let sources = self.in_sources(positions.clone());
+        let both = sources.iter().all(|keys| !keys.is_empty());
+        (both && positions.len() <= FEW_KEYS).then(|| {
+            let tile = Tile {
+                source: JOINED,
+                position: positions.start,
+                keys: 0..positions.len(),
+            };
+            (tile, sources)
+        })
     }
 
     /// Columns of the tile that query i sees.
