@@ -76,9 +76,8 @@ impl Inner {
         work.issue(self.stream.cu_stream())
     }
 
-    /// Hands over what waits.
+    /// Hands over what waits, and binds the context to this thread.
     pub(crate) fn flush(&self) -> Result<()> {
-        self.bind()?;
         self.hand_over(&mut self.queue())
     }
 
@@ -89,13 +88,10 @@ impl Inner {
             graphs,
         } = queue;
         let work = std::mem::take(waiting);
-        let done = match work.len() {
+        let done = self.bind().and_then(|()| match work.len() {
             0 => Ok(()),
-            _ => self.bind().and_then(|()| {
-                let (context, stream) = (self.context.cu_ctx(), self.stream.cu_stream());
-                graphs.run(work, context, stream)
-            }),
-        };
+            _ => graphs.run(work, self.context.cu_ctx(), self.stream.cu_stream()),
+        });
         // before the queue is unlocked: work that comes now must not find its memory given away
         self.pool().release(*open > 0);
         done

@@ -58,8 +58,8 @@ impl Cuda {
         let sizes = self.attention_sizes(x, window);
         let o = self.output(&[sizes.t, sizes.n, sizes.h])?;
         let lse = self.output_of(&[sizes.t, sizes.n], DType::F32)?;
-        let x = self.all_padded(x)?;
-        let x = self.views(&x.iter().collect::<Vec<_>>());
+        let wide = self.all_padded(x)?;
+        let x = self.views(&wide);
         self.run(forward(
             &sizes,
             &inputs(&x),
@@ -80,7 +80,7 @@ impl Cuda {
         let (wide, lse) = (self.all_padded(&x[..7])?, self.view(x[7]));
         let results = self.outputs([0, 1, 2, 3, 4].map(|i| &wide[i]), wanted)?;
         let workspace = self.scratch(backward_workspace(&sizes))?;
-        let v = self.views(&wide.iter().collect::<Vec<_>>());
+        let v = self.views(&wide);
         let caches = Caches {
             o: &v[6],
             lse: &lse,
@@ -105,7 +105,7 @@ impl Cuda {
         let (wide, lse) = (self.all_padded(&x[..7])?, self.view(x[7]));
         let results = self.outputs([0, 1, 2, 3, 4, 5].map(|i| &wide[i]), wanted)?;
         let workspace = self.scratch(double_backward_workspace(&sizes))?;
-        let v = self.views(&wide.iter().collect::<Vec<_>>());
+        let v = self.views(&wide);
         let caches = Caches {
             o: &v[6],
             lse: &lse,

@@ -185,7 +185,7 @@ impl Cuda {
         array.view.part(x.start() * size, x.len() * size)
     }
 
-    fn views(&self, x: &[&Tensor]) -> Vec<View> {
+    fn views(&self, x: &[Tensor]) -> Vec<View> {
         x.iter().map(|x| self.view(x)).collect()
     }
 

@@ -5,7 +5,7 @@ use ::model::session::Session;
 use ::ops::{DType, Tensor, values};
 
 use crate::model::{CUDA, config, tokens};
-use crate::process::{again, on_device};
+use crate::process::{Calls, mark, on_device, traced};
 
 fn tensor(first: f64) -> Tensor {
     let x: Vec<f64> = (0..24).map(|i| first + f64::from(i)).collect();
@@ -105,9 +105,7 @@ fn sessions_give_the_same_bits_as_graphs() {
     }
 }
 
-/// Marks between which calls of the driver are counted.
-const MARKS: [&str; 2] = ["the tokens begin", "the tokens end"];
-/// Tokens written between them: whole mini-batches of four.
+/// Tokens whose calls are counted: whole mini-batches of four.
 const WRITTEN: usize = 8;
 /// Tokens before them.
 const WARM: usize = 100;
@@ -115,7 +113,7 @@ const WARM: usize = 100;
 #[test]
 fn a_token_is_one_graph() {
     let test = "graphs::a_token_is_one_graph";
-    if std::env::var_os("TTT_INTERPRETED_TRACE").is_some() {
+    if traced() {
         let model = Model::random(&config(), 3, DType::F32).expect("a model");
         let model = model.to(CUDA).expect("a device");
         let mut session = Session::new(&model, true).expect("a session");
@@ -128,19 +126,15 @@ fn a_token_is_one_graph() {
         };
         // until caches have grown, and every kind of token has come twice
         write(WARM);
-        eprintln!("{}", MARKS[0]);
+        mark();
         write(WRITTEN);
-        eprintln!("{}", MARKS[1]);
+        mark();
         return;
     }
-    let Some(output) = again(test, &[("TRACE", "on")]) else {
+    let Some(calls) = Calls::of(test) else {
         return;
     };
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}");
-    let (_, rest) = said.split_once(MARKS[0]).expect("a mark");
-    let (part, _) = rest.split_once(MARKS[1]).expect("a mark");
-    let count = |call: &str| part.lines().filter(|line| line.contains(call)).count();
+    let count = |call| calls.count(call);
     // a graph for each token, and for each inner step; besides them, the loss of a token whose logits were asked for
     assert_eq!(count("cuGraphLaunch"), WRITTEN + WRITTEN / 4);
     assert_eq!(count("cuLaunchKernel"), WRITTEN);

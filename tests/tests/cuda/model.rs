@@ -10,7 +10,7 @@ use ::model::{Config, Model, Reading};
 use ::ops::derived::relative_error;
 use ::ops::{DType, Device, Tensor};
 
-use crate::process::{again, on_device};
+use crate::process::{Calls, mark, on_device, traced};
 
 pub const CUDA: Device = Device::Cuda(0);
 
@@ -177,34 +177,24 @@ fn ten_steps_follow_those_of_the_cpu() {
 
 const WAITS: &str = "model::a_step_waits_once";
 
-/// Marks between which calls of the driver are counted.
-const MARKS: [&str; 2] = ["the step begins", "the step ends"];
-
 #[test]
 fn a_step_waits_once() {
-    if std::env::var_os("TTT_INTERPRETED_TRACE").is_some() {
+    if traced() {
         let mut trainer = trainer(CUDA, DType::F32);
         let sequences = [tokens(0, 0), tokens(0, 1)];
         let sequences = sequences.each_ref().map(Vec::as_slice);
-        eprintln!("{}", MARKS[0]);
+        mark();
         trainer.step(&sequences).expect("a step");
-        eprintln!("{}", MARKS[1]);
+        mark();
         return;
     }
-    let Some(output) = again(WAITS, &[("TRACE", "on")]) else {
+    let Some(calls) = Calls::of(WAITS) else {
         return;
     };
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}");
-    let (_, rest) = said.split_once(MARKS[0]).expect("a mark");
-    let (step, _) = rest.split_once(MARKS[1]).expect("a mark");
-    let count = |call: &str| step.lines().filter(|line| line.contains(call)).count();
-    assert!(
-        count("cuLaunchKernel") > 1000,
-        "{}",
-        count("cuLaunchKernel")
-    );
-    let waits = count("Synchronize") + count("cuStreamQuery") + count("cuEventQuery");
+    let launches = calls.count("cuLaunchKernel");
+    assert!(launches > 1000, "{launches}");
+    let waits = ["Synchronize", "cuStreamQuery", "cuEventQuery"];
+    let waits: usize = waits.iter().map(|call| calls.count(call)).sum();
     assert_eq!(waits, 1, "a step waits for the device once");
 }
 

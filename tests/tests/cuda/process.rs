@@ -28,8 +28,43 @@ pub fn on_device(test: &str) -> bool {
     false
 }
 
+/// True in a process whose calls of the driver are traced.
+pub fn traced() -> bool {
+    std::env::var_os("TTT_INTERPRETED_TRACE").is_some()
+}
+
+/// Begins and ends what [`Calls`] counts.
+pub fn mark() {
+    eprintln!("{MARK}");
+}
+
+const MARK: &str = "calls are counted from here, or to here";
+
+/// The calls of the driver between the two marks of a test.
+pub struct Calls(String);
+
+impl Calls {
+    /// Of the test of this name, run again. None where there is no compiler of kernels.
+    pub fn of(test: &str) -> Option<Self> {
+        let output = again(test, &[("TRACE", "on")])?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{said}");
+        let parts: Vec<&str> = said.split(MARK).collect();
+        let [_, between, _] = parts[..] else {
+            panic!("two marks, not {}: {said}", parts.len() - 1);
+        };
+        Some(Calls(between.to_string()))
+    }
+
+    /// How many have this in their line.
+    pub fn count(&self, what: &str) -> usize {
+        let lines = self.0.lines();
+        lines.filter(|line| line.contains(what)).count()
+    }
+}
+
 /// Runs a test again where it finds the driver, with settings of that. None where there is no compiler of kernels.
-pub fn again(test: &str, settings: &[(&str, &str)]) -> Option<Output> {
+fn again(test: &str, settings: &[(&str, &str)]) -> Option<Output> {
     compiler()?;
     let program = std::env::current_exe().expect("a path");
     // target/PROFILE/deps/PROGRAM
