@@ -10,15 +10,27 @@ use std::process::Command;
 use common::{again, inside};
 use cudarc::driver::sys;
 
+/// The machine that programs are built for here, as cargo names it.
+fn host() -> String {
+    let rustc = std::env::var_os("RUSTC").unwrap_or("rustc".into());
+    let output = Command::new(rustc).arg("-vV").output().expect("rustc");
+    let said = String::from_utf8(output.stdout).expect("text");
+    let host = said.lines().find_map(|line| line.strip_prefix("host: "));
+    host.expect("a host").to_string()
+}
+
 /// Where cargo keeps the source of cudarc.
 fn cudarc_source() -> PathBuf {
     let mut cargo = Command::new(env!("CARGO"));
-    let arguments = ["metadata", "--offline", "--locked", "--format-version", "1"];
+    // what other machines need may never have been downloaded
     let output = cargo
-        .args(arguments)
+        .args(["metadata", "--offline", "--locked", "--format-version", "1"])
+        .args(["--filter-platform", &host()])
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .output()
         .expect("cargo");
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{said}");
     let metadata: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
     let packages = metadata["packages"].as_array().expect("packages");
     let found = packages.iter().find(|package| package["name"] == "cudarc");
